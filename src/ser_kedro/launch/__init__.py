@@ -1,0 +1,1 @@
+"""Jobs, the store of finished jobs, and the launchers that run them."""

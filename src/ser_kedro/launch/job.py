@@ -1,0 +1,130 @@
+"""A job: one heavy step, described so completely that its result can be reused."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib.util
+import json
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+PACKAGE = "ser_kedro"
+
+
+class Output(BaseModel):
+    """One thing that a job made, inside its workspace.
+
+    Attributes:
+        kind: As in ``Reference``.
+        file: Path relative to the workspace.
+        digest: Hash of the content; ``None`` where the job's fingerprint stands for it.
+        base_model: As in ``Reference``.
+        rows: As in ``Reference``.
+        metrics: As in ``Reference``.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: Literal["table", "language_model", "reward_model"]
+    file: str
+    digest: str | None = None
+    base_model: str | None = None
+    rows: int | None = None
+    metrics: dict[str, Any] = {}
+
+
+class Job(BaseModel):
+    """Base of all jobs: what to do, on which inputs, with which parameters.
+
+    A subclass adds fields and ``work``. Two jobs with one fingerprint give one result.
+    The launcher is no field: how a job is run must not change what it makes.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    stage: ClassVar[str]
+    libraries: ClassVar[tuple[str, ...]] = ()
+
+    def work(self, workspace: Path) -> dict[str, Output]:
+        """Do it. Begun work found in ``workspace`` is taken up, not done again.
+
+        Args:
+            workspace: A folder of this job alone; what is left in it is kept.
+
+        Returns:
+            What was made, by name.
+        """
+        raise TypeError(f"{type(self).__name__} does not say how to do its work")
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the job, its inputs, our code that it runs, and its libraries."""
+        identity = {
+            "stage": self.stage,
+            "job": self.model_dump(mode="json", context={"identity": True}),
+            "code": code_hash(type(self).__module__),
+            "libraries": {name: version(name) for name in self.libraries},
+        }
+        text = json.dumps(identity, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+@cache
+def code_hash(module: str) -> str:
+    """Hash the source of a module of ours and of all of ours that it imports.
+
+    Imports inside functions count too. Comments, docstrings and layout do not, so
+    that a better comment costs nobody a training run.
+    """
+    seen: dict[str, str] = {}
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        tree = ast.parse(_source(name))
+        seen[name] = ast.dump(_without_docstrings(tree))
+        waiting.extend(_own_imports(tree))
+    text = "\n".join(f"{name} {seen[name]}" for name in sorted(seen))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _source(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise ImportError(f"no source for {module}")
+    return Path(spec.origin).read_text("utf-8")
+
+
+def _own_imports(tree: ast.AST) -> list[str]:
+    names = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            # ``from package import module`` and ``from module import name`` look alike.
+            inner = [f"{node.module}.{alias.name}" for alias in node.names]
+            names += [node.module, *filter(_is_module, inner)]
+    return [name for name in names if name.split(".")[0] == PACKAGE]
+
+
+def _is_module(name: str) -> bool:
+    if not name.startswith(f"{PACKAGE}."):
+        return False
+    try:
+        return importlib.util.find_spec(name) is not None
+    except ModuleNotFoundError:
+        return False
+
+
+def _without_docstrings(tree: ast.Module) -> ast.Module:
+    kinds = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    for node in ast.walk(tree):
+        if isinstance(node, kinds) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return tree

@@ -1,0 +1,63 @@
+"""Run a job, or find that it was run before."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from ser_kedro.errors import ParameterError, StoreError
+from ser_kedro.launch import store
+from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.reference import Reference
+
+logger = logging.getLogger(__name__)
+
+Launcher = Callable[[Job, Path], dict[str, Output]]
+
+
+def inline(job: Job, workspace: Path) -> dict[str, Output]:
+    """Run the job in this process."""
+    return job.work(workspace)
+
+
+LAUNCHERS: dict[str, Launcher] = {"inline": inline}
+
+
+def run(job: Job, launcher: str = "inline") -> dict[str, Reference]:
+    """Return the outputs of a job, running it only if the store has no such result.
+
+    Args:
+        job: What to do.
+        launcher: How to run it; one of ``LAUNCHERS``.
+
+    Returns:
+        References to the outputs, by name.
+
+    Raises:
+        ParameterError: If there is no such launcher.
+        StoreError: If the disk is full.
+    """
+    if launcher not in LAUNCHERS:
+        known = ", ".join(LAUNCHERS)
+        raise ParameterError(f"launcher={launcher}: unknown; choose one of {known}")
+    short = f"{job.stage} {job.fingerprint[:12]}"
+    if (found := store.find(job)) is not None:
+        logger.info("%s: reused", short)
+        return found
+    try:
+        with store.workspace(job) as workspace:
+            if (found := store.find(job)) is not None:
+                workspace.rmdir()
+                return found
+            begun = any(path.name != ".lock" for path in workspace.iterdir())
+            logger.info("%s: %s", short, "taken up again" if begun else "started")
+            return store.commit(job, workspace, LAUNCHERS[launcher](job, workspace))
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        raise StoreError(
+            f"{short}: the disk of {store.store_root()} is full; free some space and"
+            " run the same command again, nothing finished is lost"
+        ) from error

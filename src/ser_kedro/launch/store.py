@@ -1,0 +1,99 @@
+"""The store: one folder per finished job, made visible in one step."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.reference import Reference, project_root
+
+STORE = Path("data") / "store"
+RESULT = "result.json"
+PARTIAL = ".partial"
+
+
+def store_root() -> Path:
+    """Return the absolute path of the store, which all environments share."""
+    return project_root() / STORE
+
+
+def folder(job: Job) -> Path:
+    """Return the absolute path of a finished job's folder, there or not."""
+    return store_root() / job.stage / job.fingerprint
+
+
+def find(job: Job) -> dict[str, Reference] | None:
+    """Return what a job made, or ``None`` if it has not finished here."""
+    result = folder(job) / RESULT
+    if not result.is_file():
+        return None
+    outputs = json.loads(result.read_text("utf-8"))["outputs"]
+    return {name: Reference.model_validate(value) for name, value in outputs.items()}
+
+
+@contextmanager
+def workspace(job: Job) -> Iterator[Path]:
+    """Give the job its staging folder, alone: a second process waits for the first.
+
+    The folder outlives a failure, so that the next run takes the work up.
+    """
+    place = folder(job)
+    staging = place.with_name(place.name + PARTIAL)
+    staging.mkdir(parents=True, exist_ok=True)
+    with (staging / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # The first process may have finished, and taken the folder, while we waited.
+        staging.mkdir(parents=True, exist_ok=True)
+        yield staging
+
+
+def commit(job: Job, staging: Path, outputs: dict[str, Output]) -> dict[str, Reference]:
+    """Move a finished workspace to its final place; all of it appears, or nothing.
+
+    Args:
+        job: The job that finished.
+        staging: Its workspace.
+        outputs: What it made there.
+
+    Returns:
+        References to the outputs, by name.
+    """
+    place = folder(job)
+    references = {
+        name: Reference(
+            kind=output.kind,
+            path=(place / output.file).relative_to(project_root()).as_posix(),
+            fingerprint=output.digest or job.fingerprint,
+            base_model=output.base_model,
+            rows=output.rows,
+            metrics=output.metrics,
+        )
+        for name, output in outputs.items()
+    }
+    record = {
+        "stage": job.stage,
+        "fingerprint": job.fingerprint,
+        "job": job.model_dump(mode="json"),
+        "outputs": {name: ref.model_dump() for name, ref in references.items()},
+    }
+    text = json.dumps(record, indent=2, ensure_ascii=False)
+    (staging / RESULT).write_text(text, "utf-8")
+    (staging / ".lock").unlink(missing_ok=True)
+    _flush_to_disk(staging)
+    staging.rename(place)
+    return references
+
+
+def _flush_to_disk(folder: Path) -> None:
+    # The rename must not reach the disk before the content does (a pulled plug).
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

@@ -1,0 +1,101 @@
+"""Tables: Arrow files that are written as they come and read through memory maps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.ipc
+
+from ser_kedro.launch.job import Output
+from ser_kedro.launch.reference import Reference
+
+BATCH = 4096
+
+
+class _HashingFile:
+    """A binary file that hashes what passes through it."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._hash = hashlib.sha256()
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        self._hash.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+        self.closed = True
+
+    def hexdigest(self) -> str:
+        return self._hash.hexdigest()[:32]
+
+
+def write_table(
+    workspace: Path,
+    name: str,
+    batches: Iterable[pa.RecordBatch | pa.Table],
+    schema: pa.Schema,
+    metrics: dict[str, Any] | None = None,
+) -> Output:
+    """Write batches to ``<workspace>/<name>.arrow`` as they come.
+
+    Args:
+        workspace: The job's workspace.
+        name: Name of the table.
+        batches: Record batches or tables of the given schema, in order.
+        schema: The schema of all of them.
+        metrics: What to say about the table.
+
+    Returns:
+        The output, with the hash of the file's bytes as digest.
+    """
+    path = workspace / f"{name}.arrow"
+    sink = _HashingFile(path)
+    rows = 0
+    with pa.ipc.new_stream(pa.PythonFile(sink, mode="w"), schema) as writer:
+        for batch in batches:
+            writer.write(batch)
+            rows += batch.num_rows
+    sink.close()
+    return Output(
+        kind="table",
+        file=path.name,
+        digest=sink.hexdigest(),
+        rows=rows,
+        metrics=metrics or {},
+    )
+
+
+def read_table(reference: Reference) -> pa.Table:
+    """Return a table of the store, memory-mapped: rows are read when they are used."""
+    return map_table(reference.location)
+
+
+def map_table(path: Path) -> pa.Table:
+    """Return the Arrow stream file at ``path``, memory-mapped."""
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_stream(source).read_all()
+
+
+def reorder(
+    table: pa.Table, indices: Any, batch: int = BATCH
+) -> Iterable[pa.RecordBatch]:
+    """Yield the rows at ``indices``, in that order, a batch at a time.
+
+    Args:
+        table: Any table, memory-mapped or not.
+        indices: Row numbers, array-like of int64 of shape ``(n,)``.
+        batch: Rows a batch.
+    """
+    for start in range(0, len(indices), batch):
+        part = table.take(pa.array(indices[start : start + batch], pa.int64()))
+        yield from part.combine_chunks().to_batches()

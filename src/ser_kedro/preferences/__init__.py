@@ -1,0 +1,1 @@
+"""What a preference pair is: schema, readers, validation, splitting, the demo world."""
