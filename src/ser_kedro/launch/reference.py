@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from pydantic import (
     BaseModel,
@@ -45,7 +45,7 @@ class Reference(BaseModel):
 
     Attributes:
         kind: ``table`` (an Arrow file), ``language_model`` or ``reward_model`` (a
-            Hugging Face folder).
+            Hugging Face folder), or ``nothing`` where a loop was skipped.
         path: Where it lies, relative to the project's root, with forward slashes.
         fingerprint: Identity of the content: the hash of a table's bytes, or of the
             job that trained a model.
@@ -56,7 +56,7 @@ class Reference(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["table", "language_model", "reward_model"]
+    kind: Literal["table", "language_model", "reward_model", "nothing"]
     path: str
     fingerprint: str
     base_model: str | None = None
@@ -87,3 +87,19 @@ class Reference(BaseModel):
                 " pipeline again to make it"
             )
         return path
+
+
+NOTHING = Reference(kind="nothing", path="", fingerprint="")
+
+
+class HasReference(Protocol):
+    """What the catalog loads in the place of a reference."""
+
+    @property
+    def reference(self) -> Reference:
+        """The reference it was loaded from."""
+
+
+def reference_of(loaded: Reference | HasReference) -> Reference:
+    """Return the reference behind a loaded table or checkpoint."""
+    return loaded if isinstance(loaded, Reference) else loaded.reference

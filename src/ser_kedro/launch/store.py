@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.json import read_json, write_json
 from ser_kedro.launch.reference import Reference, project_root
 
 STORE = Path("data") / "store"
@@ -32,7 +32,7 @@ def find(job: Job) -> dict[str, Reference] | None:
     result = folder(job) / RESULT
     if not result.is_file():
         return None
-    outputs = json.loads(result.read_text("utf-8"))["outputs"]
+    outputs = read_json(result)["outputs"]
     return {name: Reference.model_validate(value) for name, value in outputs.items()}
 
 
@@ -81,8 +81,7 @@ def commit(job: Job, staging: Path, outputs: dict[str, Output]) -> dict[str, Ref
         "job": job.model_dump(mode="json"),
         "outputs": {name: ref.model_dump() for name, ref in references.items()},
     }
-    text = json.dumps(record, indent=2, ensure_ascii=False)
-    (staging / RESULT).write_text(text, "utf-8")
+    write_json(staging / RESULT, record)
     (staging / ".lock").unlink(missing_ok=True)
     _flush_to_disk(staging)
     staging.rename(place)

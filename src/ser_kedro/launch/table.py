@@ -14,6 +14,7 @@ from ser_kedro.launch.job import Output
 from ser_kedro.launch.reference import Reference
 
 BATCH = 4096
+_PREVIEW_WIDTH = 120
 
 
 class _HashingFile:
@@ -99,3 +100,20 @@ def reorder(
     for start in range(0, len(indices), batch):
         part = table.take(pa.array(indices[start : start + batch], pa.int64()))
         yield from part.combine_chunks().to_batches()
+
+
+def preview_rows(reference: Reference, rows: int) -> tuple[list[str], list[list[str]]]:
+    """Return the columns and the first rows of a table as short texts."""
+    table = read_table(reference).slice(0, rows)
+    data = [
+        [_short(value) for value in row.values()]
+        for row in table.to_pylist()
+    ]
+    return table.column_names, data
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        value = " ".join(f"{turn['role']}: {turn['content']}" for turn in value)
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _PREVIEW_WIDTH else text[: _PREVIEW_WIDTH - 1] + "…"

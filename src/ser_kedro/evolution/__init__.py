@@ -1,0 +1,1 @@
+"""The loop's decisions, as pure functions: status, selection, convergence."""

@@ -1,0 +1,61 @@
+"""Parameters of the loop."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class EvolutionParams(BaseModel):
+    """How a reward model evolves on pairs without labels.
+
+    The defaults of the thresholds are the paper's.
+
+    Attributes:
+        status_rule: ``count`` decides one learning status for the whole loop by the
+            number of pairs that qualify (paper); ``per_pair`` keeps a pair that
+            qualifies for either status (released code); ``schedule`` takes the status
+            of loop ``k`` from ``schedule``.
+        schedule: Status (1 or 2) of each loop; the last one holds for all later ones.
+        tau_high: Status 1: the preferred response's probability is above it.
+        tau_low: Status 1: the other response's probability is below it.
+        tau_delta: Status 2: the probabilities differ by at least it.
+        min_share: Share of the loop's pool that must qualify for a status.
+        min_count: Pairs that must qualify whatever the share says.
+        memory: Train on the previous loop's selection too, ``D_n ∪ D_(n-1)``.
+        keep_seed_labels: Train on the human labels in every loop.
+        start: What each loop trains on from: the ``previous`` loop's model, the
+            ``seed`` model, or the ``sft`` model with a new head.
+        epochs: Passes of each loop's training; ``None``: as the seed model's.
+        max_loops: Loops at most; ``None``: as many as the graph has.
+        patience: Loops in a row without gain after which the loop has converged.
+        standard_errors: The kept model changes only when the paired difference in
+            validation log-loss favours the newer one by more than so many standard
+            errors.
+        collapse_standard_errors: So many standard errors worse is a collapse.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status_rule: Literal["count", "per_pair", "schedule"] = "count"
+    schedule: tuple[Literal[1, 2], ...] = (1, 1, 2)
+    tau_high: float = Field(0.55, ge=0.5, le=1)
+    tau_low: float = Field(0.45, ge=0, le=0.5)
+    tau_delta: float = Field(0.3, ge=0, le=1)
+    min_share: float = Field(0.05, ge=0, le=1)
+    min_count: int = Field(16, ge=1)
+    memory: bool = True
+    keep_seed_labels: bool = True
+    start: Literal["previous", "seed", "sft"] = "previous"
+    epochs: float | None = Field(None, gt=0)
+    max_loops: int | None = Field(None, ge=1)
+    patience: int = Field(2, ge=1)
+    standard_errors: float = Field(1.0, ge=0)
+    collapse_standard_errors: float = Field(2.0, gt=0)
+
+    @model_validator(mode="after")
+    def _schedule_given(self) -> EvolutionParams:
+        if self.status_rule == "schedule" and not self.schedule:
+            raise ValueError("status_rule=schedule needs a schedule")
+        return self

@@ -1,0 +1,150 @@
+"""The state that travels from loop to loop."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+from ser_kedro.evolution.progress import MAX_LOOPS, STOPPING, Outcome
+from ser_kedro.launch.reference import Reference
+
+
+class LoopRecord(BaseModel):
+    """What one loop did; loop 0 is the seed.
+
+    Attributes:
+        loop: Its number.
+        status: Learning status: ``seed``, ``1``, ``2``, ``1|2``, ``stop`` or ``-``.
+        pool: Pairs in the pool when it began.
+        selected: Pairs that it took.
+        pool_left: Share of all unlabelled pairs that remain in the pool after it.
+        outcome: See ``Outcome``.
+        stop_reason: Why the loops ended here; ``None`` elsewhere.
+        difference: Validation log-loss of the best model before minus this one's.
+        standard_error: Of that difference.
+        model: The model it trained; a loop that trained none has none.
+        scores: The rewards that its selection was made from.
+        selection: The pairs it took, with the labels it gave them.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    loop: int
+    status: str
+    pool: int
+    selected: int
+    pool_left: float
+    outcome: str
+    stop_reason: str | None = None
+    difference: float | None = None
+    standard_error: float | None = None
+    model: Reference | None = None
+    scores: Reference | None = None
+    selection: Reference | None = None
+
+
+class EvolutionState(BaseModel):
+    """Where the evolution stands after a loop.
+
+    Attributes:
+        best_loop: Loop whose model is kept so far; 0 is the seed.
+        best: That model.
+        without_gain: Loops in a row without gain.
+        stopped: No later loop does anything.
+        pool_size: Unlabelled pairs at the start.
+        remaining: Rows of ``unlabeled_pairs`` still in the pool; ``None``: all.
+        memory: The previous loop's selection.
+        records: One for each loop so far, from loop 0 on.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    best_loop: int
+    best: Reference
+    without_gain: int = 0
+    stopped: bool = False
+    pool_size: int
+    remaining: Reference | None = None
+    memory: Reference | None = None
+    records: tuple[LoopRecord, ...]
+
+    @property
+    def pool_left(self) -> int:
+        """Pairs still in the pool."""
+        rows = self.remaining.rows if self.remaining else self.pool_size
+        return rows or 0
+
+    @property
+    def loop(self) -> int:
+        """Number of the last loop so far."""
+        return self.records[-1].loop
+
+
+def begin(seed: Reference, pool_size: int) -> EvolutionState:
+    """Return the state before loop 1.
+
+    Args:
+        seed: The seed reward model.
+        pool_size: Number of unlabelled pairs.
+    """
+    record = LoopRecord(
+        loop=0,
+        status="seed",
+        pool=pool_size,
+        selected=0,
+        pool_left=1.0,
+        outcome="seed",
+        model=seed,
+    )
+    return EvolutionState(
+        best_loop=0, best=seed, pool_size=pool_size, records=(record,)
+    )
+
+
+def skip(state: EvolutionState) -> EvolutionState:
+    """Return the state after a loop that an earlier one made needless."""
+    share = state.records[-1].pool_left
+    record = LoopRecord(
+        loop=state.loop + 1,
+        status="-",
+        pool=state.pool_left,
+        selected=0,
+        pool_left=share,
+        outcome=Outcome.SKIPPED,
+    )
+    return state.model_copy(update={"records": (*state.records, record)})
+
+
+def advance(
+    state: EvolutionState,
+    record: LoopRecord,
+    *,
+    last_loop: int,
+    remaining: Reference | None,
+    memory: Reference | None,
+) -> EvolutionState:
+    """Return the state after a loop.
+
+    Args:
+        state: The state before it.
+        record: What it did; its ``stop_reason`` is filled in here.
+        last_loop: Number of the last loop that may run.
+        remaining: Rows still in the pool.
+        memory: The loop's selection, for the next loop to learn from too.
+    """
+    outcome = Outcome(record.outcome)
+    improved = outcome is Outcome.IMPROVED
+    reason = outcome.value if outcome in STOPPING else None
+    if reason is None and record.loop >= last_loop:
+        reason = MAX_LOOPS
+    record = record.model_copy(update={"stop_reason": reason})
+    return state.model_copy(
+        update={
+            "best_loop": record.loop if improved else state.best_loop,
+            "best": record.model if improved else state.best,
+            "without_gain": 0 if improved else state.without_gain + 1,
+            "stopped": reason is not None,
+            "remaining": remaining,
+            "memory": memory,
+            "records": (*state.records, record),
+        }
+    )

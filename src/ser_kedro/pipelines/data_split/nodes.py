@@ -1,0 +1,21 @@
+"""Nodes of ``data_split``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.run import run
+from ser_kedro.preferences.source import PreferenceSource
+from ser_kedro.preferences.split import SplitParams
+from ser_kedro.preferences.split_job import SplitJob
+
+
+def split(
+    raw_preferences: PreferenceSource, params: SplitParams, seed: int, launcher: str
+) -> dict[str, Reference | dict[str, Any]]:
+    """Read, check and split the preferences; report what was dropped and why."""
+    job = SplitJob(source=raw_preferences, params=params, seed=seed)
+    outputs = run(job, launcher)
+    report = outputs["audit_labels"].metrics["data_report"]
+    return {**outputs, "data_report": report}

@@ -1,0 +1,36 @@
+"""``raw_preferences`` → the parts that training, the loop and evaluation read."""
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from ser_kedro.pipelines.data_split.nodes import split
+
+PARTS = (
+    "sft_pairs",
+    "labeled_pairs",
+    "validation_pairs",
+    "unlabeled_pairs",
+    "audit_labels",
+    "test_pairs",
+    "ppo_prompts",
+    "data_report",
+)
+
+
+def create_pipeline() -> Pipeline:
+    """Return the pipeline ``data_split``."""
+    return pipeline(
+        [
+            node(
+                split,
+                inputs=[
+                    "raw_preferences",
+                    "params:data_split",
+                    "params:seed",
+                    "params:launcher",
+                ],
+                outputs={part: part for part in PARTS},
+                name="split",
+            )
+        ],
+        tags="data_split",
+    )

@@ -1,0 +1,27 @@
+"""``labeled_pairs`` → ``seed_reward_model``."""
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from ser_kedro.pipelines.seed_rm.nodes import train_seed
+
+
+def create_pipeline() -> Pipeline:
+    """Return the pipeline ``seed_rm``."""
+    return pipeline(
+        [
+            node(
+                train_seed,
+                inputs=[
+                    "sft_model",
+                    "labeled_pairs",
+                    "validation_pairs",
+                    "params:reward",
+                    "params:seed",
+                    "params:launcher",
+                ],
+                outputs="seed_reward_model",
+                name="train_seed",
+            )
+        ],
+        tags="seed_rm",
+    )

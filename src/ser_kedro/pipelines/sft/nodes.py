@@ -1,0 +1,21 @@
+"""Nodes of ``sft``."""
+
+from __future__ import annotations
+
+from ser_kedro.launch.reference import HasReference, Reference, reference_of
+from ser_kedro.launch.run import run
+from ser_kedro.policy.sft import SftJob
+from ser_kedro.reward.params import ModelParams, SftParams
+
+
+def fine_tune(
+    sft_pairs: HasReference,
+    model: ModelParams,
+    params: SftParams,
+    seed: int,
+    launcher: str,
+) -> Reference:
+    """Fine-tune the language model that all later models start from."""
+    pairs = reference_of(sft_pairs)
+    job = SftJob(model=model, pairs=pairs, params=params, seed=seed)
+    return run(job, launcher)["model"]

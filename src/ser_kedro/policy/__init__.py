@@ -1,0 +1,1 @@
+"""The policy: supervised fine-tuning, and what is built on it."""

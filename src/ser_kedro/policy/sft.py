@@ -1,0 +1,151 @@
+"""Supervised fine-tuning: the model that the reward model and the policy start from."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import pyarrow as pa
+
+from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.table import read_table, write_table
+from ser_kedro.reward.params import ModelParams, SftParams
+
+if TYPE_CHECKING:
+    from ser_kedro.reward.encode import Encoder
+
+logger = logging.getLogger(__name__)
+
+ROWS = pa.schema(
+    [("input_ids", pa.list_(pa.int32())), ("completion_mask", pa.list_(pa.int32()))]
+)
+
+
+class SftJob(Job):
+    """Fine-tune a language model on responses, loss on the responses' tokens only.
+
+    An encoder (BERT-like) cannot generate: it is passed on as it is.
+
+    Attributes:
+        model: What to start from.
+        pairs: ``sft_pairs``.
+        params: How to train.
+        seed: Draws new weights and the order of the rows.
+    """
+
+    stage: ClassVar[str] = "sft"
+    libraries: ClassVar[tuple[str, ...]] = (
+        "torch",
+        "transformers",
+        "tokenizers",
+        "trl",
+        "peft",
+        "accelerate",
+    )
+
+    model: ModelParams
+    pairs: Reference
+    params: SftParams
+    seed: int
+
+    def work(self, workspace: Path) -> dict[str, Output]:
+        """Write ``model``: weights and tokenizer."""
+        from ser_kedro.reward.encode import Encoder, ensure_pad_token
+        from ser_kedro.reward.model import is_encoder
+
+        model, tokenizer = self._start()
+        ensure_pad_token(tokenizer, model)
+        if is_encoder(model.config):
+            logger.info("sft: %s is an encoder, nothing to fine-tune", self.model.name)
+            metrics: dict[str, Any] = {"skipped": "encoder model"}
+        else:
+            encoder = Encoder(tokenizer, self.params.max_length)
+            model, metrics = self._train(model, encoder, workspace)
+        folder = workspace / "model"
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        shutil.rmtree(workspace / "trainer", ignore_errors=True)
+        (workspace / "encoded.arrow").unlink(missing_ok=True)
+        output = Output(
+            kind="language_model",
+            file="model",
+            base_model=self.model.name,
+            metrics=metrics,
+        )
+        return {"model": output}
+
+    def _start(self) -> tuple[Any, Any]:
+        import torch
+        from transformers import (
+            AutoConfig,
+            AutoModel,
+            AutoModelForCausalLM,
+            AutoTokenizer,
+        )
+
+        from ser_kedro.policy.scratch import random_model, train_tokenizer
+        from ser_kedro.reward.model import from_pretrained, is_encoder
+
+        if (scratch := self.model.scratch) is not None:
+            tokenizer = train_tokenizer(self._texts(), scratch.vocab_size)
+            length = self.params.max_length
+            return random_model(scratch, tokenizer, length, self.seed), tokenizer
+        name, revision = self.model.name, self.model.revision
+        config = from_pretrained(AutoConfig, name, revision=revision)
+        loader = AutoModel if is_encoder(config) else AutoModelForCausalLM
+        model = from_pretrained(loader, name, revision=revision, dtype=torch.float32)
+        return model, from_pretrained(AutoTokenizer, name, revision=revision)
+
+    def _texts(self) -> Iterator[str]:
+        # Both responses, whatever the target: a vocabulary learns no preference.
+        for batch in read_table(self.pairs).to_batches(1024):
+            for row in batch.to_pylist():
+                yield from (turn["content"] for turn in row["prompt"])
+                yield from (row["chosen"], row["rejected"], "Question: ", "Answer: ")
+
+    def _train(
+        self, model: Any, encoder: Encoder, workspace: Path
+    ) -> tuple[Any, dict[str, Any]]:
+        from datasets import Dataset
+        from trl import SFTConfig, SFTTrainer
+
+        from ser_kedro.reward.encode import EncodingCount
+        from ser_kedro.reward.lora import adapter_config, merged
+        from ser_kedro.reward.trainer import quiet, train, training_arguments
+
+        counts = EncodingCount()
+        batches = self._encode(encoder, counts)
+        write_table(workspace, "encoded", batches, ROWS)
+        with quiet():
+            trainer = SFTTrainer(
+                model=model,
+                args=SFTConfig(
+                    **training_arguments(self.params, workspace, self.seed),
+                    completion_only_loss=True,
+                ),
+                train_dataset=Dataset.from_file(str(workspace / "encoded.arrow")),
+                processing_class=encoder.tokenizer,
+                peft_config=adapter_config(self.params.lora, "CAUSAL_LM"),
+            )
+        metrics = train(trainer, workspace, "sft")
+        return merged(trainer.model), {**metrics, "encoding": counts.as_metrics()}
+
+    def _encode(self, encoder: Encoder, counts: Any) -> Iterator[pa.RecordBatch]:
+        both = self.params.target == "both"
+        for batch in read_table(self.pairs).to_batches(1024):
+            rows = batch.select(["prompt", "chosen", "rejected"]).to_pydict()
+            other = rows["rejected" if both else "chosen"]
+            ids: list[list[int]] = []
+            masks: list[list[int]] = []
+            for pair in encoder.pairs(rows["prompt"], rows["chosen"], other):
+                if not counts.admit(pair, self.params.overlong, compared=False):
+                    continue
+                for response in (pair.a, pair.b) if both else (pair.a,):
+                    ids.append(pair.prompt + response)
+                    masks.append([0] * len(pair.prompt) + [1] * len(response))
+            arrays = [pa.array(ids, ROWS.types[0]), pa.array(masks, ROWS.types[1])]
+            yield pa.RecordBatch.from_arrays(arrays, schema=ROWS)

@@ -1,0 +1,1 @@
+"""The reward model: encoding, losses, training, scoring, calibration."""

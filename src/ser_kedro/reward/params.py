@@ -1,0 +1,133 @@
+"""Parameters of training, for language models and reward models alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SerializationInfo
+from pydantic import SerializerFunctionWrapHandler as Handler
+from pydantic import model_serializer, model_validator
+
+
+class _Params(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScratchParams(_Params):
+    """A small Llama-architecture network with random weights, and its tokenizer."""
+
+    vocab_size: int = Field(ge=64, description="tokens that the BPE may learn")
+    hidden_size: int = Field(ge=8)
+    intermediate_size: int = Field(ge=8)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+
+
+class ModelParams(_Params):
+    """Which model to start from.
+
+    Attributes:
+        name: A preset, a hub id or a folder; what reports call the base model.
+        revision: Branch, tag or commit of a hub model.
+        scratch: Make the model instead of loading it.
+    """
+
+    name: str = Field(min_length=1)
+    revision: str | None = None
+    scratch: ScratchParams | None = None
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: Handler, info: SerializationInfo) -> Any:
+        values = handler(self)
+        folder = Path(self.name)
+        if not (info.context and info.context.get("identity")) or self.scratch:
+            return values
+        from ser_kedro.launch.files import hash_folder, hub_revision
+
+        # A folder counts by what is in it, a hub model by its commit.
+        if folder.is_dir():
+            return {"folder": hash_folder(folder)}
+        return {**values, "revision": hub_revision(self.name, self.revision)}
+
+
+class LoraParams(_Params):
+    """Low-rank adapters (Hu et al., 2021); merged into the weights after training."""
+
+    r: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+
+
+class TrainingParams(_Params):
+    """What any training here needs.
+
+    Attributes:
+        learning_rate: Peak learning rate of AdamW.
+        epochs: Passes over the training rows.
+        batch_size: Rows of an optimiser step (for a reward model: pairs).
+        micro_batch_size: Rows of one forward pass; gradients accumulate up to
+            ``batch_size``. ``None``: all at once.
+        scheduler: Learning-rate schedule, by its name in transformers.
+        warmup_steps: Steps of linear warm-up.
+        weight_decay: Decoupled weight decay.
+        max_length: Tokens of a row, prompt and response together.
+        overlong: What happens to a row above ``max_length``: ``truncate`` the prompt
+            on the left, or ``drop`` the row. Both are counted.
+        precision: ``auto`` is bf16 where the hardware has it, else fp32.
+        gradient_checkpointing: Recompute activations to save memory.
+        lora: Train adapters; ``None`` trains every weight.
+        save_steps: Optimiser steps between two checkpoints to resume from.
+    """
+
+    learning_rate: float = Field(gt=0)
+    epochs: float = Field(gt=0)
+    batch_size: int = Field(ge=1)
+    micro_batch_size: int | None = Field(None, ge=1)
+    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"]
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_length: int = Field(ge=8)
+    overlong: Literal["truncate", "drop"] = "truncate"
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    gradient_checkpointing: bool = False
+    lora: LoraParams | None = None
+    save_steps: int = Field(200, ge=1)
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> TrainingParams:
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError("batch_size must be a multiple of micro_batch_size")
+        return self
+
+
+class SftParams(TrainingParams):
+    """Supervised fine-tuning on the SFT part.
+
+    Attributes:
+        target: ``chosen`` trains on the preferred responses, as the paper does, and
+            spends the label of every SFT pair; ``both`` trains on both responses and
+            spends none.
+    """
+
+    target: Literal["chosen", "both"] = "both"
+
+
+class RewardParams(TrainingParams):
+    """Training and use of a reward model.
+
+    Attributes:
+        loss: ``logistic`` is Bradley-Terry's, ``-log σ(r_chosen - r_rejected)``, as in
+            the authors' code; ``hinge`` is ``max(0, margin - (r_chosen - r_rejected))``,
+            as in the paper.
+        margin: The hinge loss's margin, in units of reward.
+        fit_temperature: Fit the scale of the rewards on the validation pairs, so that
+            σ(difference) is a probability; ``False`` leaves it 1.
+        score_tokens: Padded tokens of one scoring batch.
+    """
+
+    loss: Literal["logistic", "hinge"] = "logistic"
+    margin: float = Field(1.0, gt=0)
+    fit_temperature: bool = True
+    score_tokens: int = Field(16384, ge=8)

@@ -1,0 +1,180 @@
+"""The steps of the loop, over references: the road and the control arms share them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ser_kedro.evolution.params import EvolutionParams
+from ser_kedro.evolution.progress import Outcome, compare, judge
+from ser_kedro.evolution.state import EvolutionState, LoopRecord, advance
+from ser_kedro.evolution.status import Status
+from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.run import run
+from ser_kedro.reward.calibrate import Calibration, log_losses
+from ser_kedro.reward.params import RewardParams
+from ser_kedro.reward.score import ScoreJob
+from ser_kedro.reward.select import SelectJob
+from ser_kedro.reward.train import TrainRewardJob, validation_rewards
+
+
+def train_seed(
+    *,
+    sft_model: Reference,
+    labeled_pairs: Reference,
+    validation_pairs: Reference,
+    params: RewardParams,
+    seed: int,
+    launcher: str,
+) -> Reference:
+    """Train loop 0's reward model on the human labels."""
+    job = TrainRewardJob(
+        start=sft_model,
+        pairs=(labeled_pairs,),
+        validation=validation_pairs,
+        params=params,
+        seed=seed,
+    )
+    return run(job, launcher)["model"]
+
+
+def score(
+    model: Reference,
+    pairs: Reference,
+    params: RewardParams,
+    launcher: str,
+    rows: Reference | None = None,
+) -> Reference:
+    """Score a table of pairs, or the ``rows`` of it."""
+    job = ScoreJob(
+        model=model,
+        pairs=pairs,
+        rows=rows,
+        max_length=params.max_length,
+        score_tokens=params.score_tokens,
+    )
+    return run(job, launcher)["scores"]
+
+
+def self_label(
+    *,
+    model: Reference,
+    unlabeled_pairs: Reference,
+    state: EvolutionState,
+    params: RewardParams,
+    launcher: str,
+) -> Reference:
+    """Score what is left of the pool with the previous loop's model."""
+    return score(model, unlabeled_pairs, params, launcher, state.remaining)
+
+
+def select_confident(
+    *,
+    scores: Reference,
+    model: Reference,
+    unlabeled_pairs: Reference,
+    state: EvolutionState,
+    params: EvolutionParams,
+    launcher: str,
+) -> tuple[Reference, Reference]:
+    """Select the pairs the model is confident about.
+
+    Returns:
+        The selection, with self-labels, and the rows that stay in the pool.
+    """
+    job = SelectJob(
+        scores=scores,
+        pairs=unlabeled_pairs,
+        loop=state.loop + 1,
+        calibration=Calibration.load(model.location),
+        params=params,
+    )
+    outputs = run(job, launcher)
+    return outputs["selection"], outputs["remaining"]
+
+
+def has_stopped(selection: Reference) -> bool:
+    """Say whether the status rule found too few pairs to learn from."""
+    return bool(selection.metrics["status"] == Status.STOP)
+
+
+def retrain(
+    *,
+    model: Reference,
+    seed_model: Reference,
+    sft_model: Reference,
+    selection: Reference,
+    labeled_pairs: Reference,
+    validation_pairs: Reference,
+    state: EvolutionState,
+    params: EvolutionParams,
+    reward: RewardParams,
+    seed: int,
+    launcher: str,
+) -> Reference:
+    """Train on the selection, the previous one and the human labels, as asked."""
+    start = {"previous": model, "seed": seed_model, "sft": sft_model}[params.start]
+    pairs = [selection]
+    if params.memory and state.memory is not None:
+        pairs.append(state.memory)
+    if params.keep_seed_labels:
+        pairs.append(labeled_pairs)
+    if params.epochs is not None:
+        reward = reward.model_copy(update={"epochs": params.epochs})
+    job = TrainRewardJob(
+        start=start,
+        pairs=tuple(pairs),
+        validation=validation_pairs,
+        params=reward,
+        # Each loop shuffles anew, and a new head differs from the last one.
+        seed=seed + state.loop + 1,
+    )
+    return run(job, launcher)["model"]
+
+
+def judge_progress(
+    *,
+    model: Reference,
+    scores: Reference,
+    selection: Reference,
+    remaining: Reference,
+    state: EvolutionState,
+    params: EvolutionParams,
+    last_loop: int,
+) -> EvolutionState:
+    """Decide what came of the loop, whether to go on, and which model to keep."""
+    trained = not has_stopped(selection)
+    outcome, comparison = Outcome.NO_CONFIDENT_PAIRS, None
+    if trained:
+        best, new = _validation_losses(state.best), _validation_losses(model)
+        comparison = compare(best, new)
+        outcome = judge(
+            rewards=np.concatenate(validation_rewards(model)),
+            best_losses=best,
+            new_losses=new,
+            without_gain=state.without_gain,
+            params=params,
+        )
+    record = LoopRecord(
+        loop=state.loop + 1,
+        status=selection.metrics["status"],
+        pool=state.pool_left,
+        selected=selection.rows or 0,
+        pool_left=(remaining.rows or 0) / state.pool_size,
+        outcome=outcome,
+        difference=comparison.difference if comparison else None,
+        standard_error=comparison.standard_error if comparison else None,
+        model=model if trained else None,
+        scores=scores,
+        selection=selection,
+    )
+    return advance(
+        state, record, last_loop=last_loop, remaining=remaining, memory=selection
+    )
+
+
+
+
+def _validation_losses(model: Reference) -> np.ndarray:
+    chosen, rejected = validation_rewards(model)
+    calibration = Calibration.load(model.location)
+    return log_losses((chosen - rejected) / calibration.temperature)

@@ -1,0 +1,232 @@
+"""The job that trains a reward model."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from ser_kedro.errors import DataError
+from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.json import read_json, write_json
+from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.table import read_table, write_table
+from ser_kedro.reward.params import RewardParams
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+    from ser_kedro.reward.calibrate import Rewards
+    from ser_kedro.reward.encode import Encoder, EncodingCount
+
+logger = logging.getLogger(__name__)
+
+VALIDATION = "validation.json"
+_SAMPLE = 8
+
+IDS = pa.list_(pa.int32())
+ENCODED = pa.schema(
+    [
+        ("prompt_ids", IDS),
+        ("chosen_ids", IDS),
+        ("rejected_ids", IDS),
+        ("weight", pa.float32()),
+        ("soft_label", pa.float32()),
+    ]
+)
+
+
+class TrainRewardJob(Job):
+    """Train a reward model on tables of pairs; calibrate it on held-out ones.
+
+    Attributes:
+        start: A language model, an encoder or a reward model to go on from.
+        pairs: Tables with ``prompt``, ``chosen``, ``rejected`` and, where they have
+            them, ``weight`` (default 1) and ``soft_label`` (default 1).
+        validation: Labelled pairs that no training reads.
+        params: How to train.
+        seed: Draws the head, where it is new, and the order of the pairs.
+    """
+
+    stage: ClassVar[str] = "reward_model"
+    libraries: ClassVar[tuple[str, ...]] = (
+        "torch",
+        "transformers",
+        "trl",
+        "peft",
+        "accelerate",
+    )
+
+    start: Reference
+    pairs: tuple[Reference, ...]
+    validation: Reference
+    params: RewardParams
+    seed: int
+
+    def work(self, workspace: Path) -> dict[str, Output]:
+        """Write ``model``: weights, tokenizer, calibration, validation rewards."""
+        from ser_kedro.reward.encode import Encoder
+        from ser_kedro.reward.model import load_reward_model, save_checked
+
+        model, tokenizer = load_reward_model(self.start.location, self.seed)
+        encoder = Encoder(tokenizer, self.params.max_length)
+        rows, counts = self._encode(encoder, workspace)
+        trained, metrics = self._train(model, tokenizer, rows, workspace)
+        folder = workspace / "model"
+        sample = next(_encoded(encoder, [read_table(self.validation)]))[:_SAMPLE]
+        metrics["reload_gap"] = save_checked(trained, tokenizer, folder, sample)
+        metrics |= self._validate(trained, encoder, folder)
+        for scratch in ("trainer", "encoded.arrow"):
+            path = workspace / scratch
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        return {
+            "model": Output(
+                kind="reward_model",
+                file="model",
+                base_model=self.start.base_model,
+                metrics={**metrics, "encoding": counts.as_metrics()},
+            )
+        }
+
+    def _encode(
+        self, encoder: Encoder, workspace: Path
+    ) -> tuple[Dataset, EncodingCount]:
+        from datasets import Dataset
+
+        from ser_kedro.reward.encode import EncodingCount
+
+        counts = EncodingCount()
+        tables = [read_table(reference) for reference in self.pairs]
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for table in tables:
+                for start, pairs in _numbered(_encoded(encoder, [table])):
+                    extra = [
+                        _column(table, name, start, len(pairs))
+                        for name in ("weight", "soft_label")
+                    ]
+                    admitted = [
+                        (pair.prompt, pair.a, pair.b, *numbers)
+                        for pair, *numbers in zip(pairs, *extra, strict=True)
+                        if counts.admit(pair, self.params.overlong)
+                    ]
+                    columns = zip(*admitted, strict=True) if admitted else [[]] * 5
+                    arrays = [
+                        pa.array(column, field.type)
+                        for column, field in zip(columns, ENCODED, strict=True)
+                    ]
+                    yield pa.RecordBatch.from_arrays(arrays, schema=ENCODED)
+
+        write_table(workspace, "encoded", batches(), ENCODED)
+        if not counts.kept:
+            raise DataError(
+                f"{self.stage}: none of {counts.rows} pairs is left after encoding"
+                f" ({counts.overlong} above max_length={self.params.max_length},"
+                f" {counts.equal} equal after truncation); raise reward.max_length"
+            )
+        if counts.overlong or counts.equal:
+            logger.warning(
+                "%d of %d pairs above max_length=%d (%s), %d equal after truncation"
+                " (dropped)",
+                counts.overlong,
+                counts.rows,
+                self.params.max_length,
+                self.params.overlong,
+                counts.equal,
+            )
+        return Dataset.from_file(str(workspace / "encoded.arrow")), counts
+
+    def _train(
+        self, model: Any, tokenizer: Any, rows: Dataset, workspace: Path
+    ) -> tuple[Any, dict[str, Any]]:
+        from trl import RewardConfig
+
+        from ser_kedro.reward.lora import adapter_config, merged
+        from ser_kedro.reward.trainer import (
+            PairCollator,
+            SerRewardTrainer,
+            train,
+            training_arguments,
+        )
+
+        arguments = training_arguments(self.params, workspace, self.seed)
+        trainer = SerRewardTrainer(
+            model=model,
+            args=RewardConfig(**arguments),
+            train_dataset=rows,
+            processing_class=tokenizer,
+            data_collator=PairCollator(pad_token_id=tokenizer.pad_token_id),
+            peft_config=adapter_config(self.params.lora, "SEQ_CLS"),
+            loss=self.params.loss,
+            hinge_margin=self.params.margin,
+        )
+        metrics = train(trainer, workspace, "reward model")
+        return merged(trainer.model).eval(), metrics
+
+    def _validate(
+        self, model: Any, encoder: Encoder, folder: Path
+    ) -> dict[str, float | int]:
+        from ser_kedro.reward.calibrate import fit, log_losses
+        from ser_kedro.reward.score import score_table
+
+        table = read_table(self.validation)
+        scored = pa.Table.from_batches(
+            score_table(
+                model, encoder, table, range(len(table)), self.params.score_tokens
+            )
+        )
+        chosen = scored["reward_a"].to_numpy().astype(np.float64)
+        rejected = scored["reward_b"].to_numpy().astype(np.float64)
+        calibration = fit(chosen, rejected, temperature=self.params.fit_temperature)
+        calibration.save(folder)
+        write_json(
+            folder / VALIDATION,
+            {"chosen": chosen.tolist(), "rejected": rejected.tolist()},
+        )
+        margins = (chosen - rejected) / calibration.temperature
+        return {
+            "validation_pairs": len(table),
+            "validation_accuracy": float(np.mean(margins > 0)),
+            "validation_log_loss": float(np.mean(log_losses(margins))),
+            "offset": calibration.offset,
+            "temperature": calibration.temperature,
+        }
+
+
+def validation_rewards(model: Reference) -> tuple[Rewards, Rewards]:
+    """Return a trained model's raw rewards of the validation pairs.
+
+    Returns:
+        Rewards of the preferred responses and of the others, each of shape ``(n,)``,
+        in the order of ``validation_pairs``.
+    """
+    rewards = read_json(model.location / VALIDATION)
+    return np.array(rewards["chosen"]), np.array(rewards["rejected"])
+
+
+def _encoded(encoder: Encoder, tables: list[pa.Table]) -> Iterator[list[Any]]:
+    for table in tables:
+        for batch in table.select(["prompt", "chosen", "rejected"]).to_batches(1024):
+            columns = batch.to_pydict()
+            yield encoder.pairs(
+                columns["prompt"], columns["chosen"], columns["rejected"]
+            )
+
+
+def _numbered(batches: Iterator[list[Any]]) -> Iterator[tuple[int, list[Any]]]:
+    start = 0
+    for batch in batches:
+        yield start, batch
+        start += len(batch)
+
+
+def _column(table: pa.Table, name: str, start: int, length: int) -> list[float]:
+    if name not in table.column_names:
+        return [1.0] * length
+    values: list[float] = table[name].slice(start, length).to_pylist()
+    return values
