@@ -77,7 +77,8 @@ def qualifies_hard(p_a: Floats, p_b: Floats, params: EvolutionParams) -> Boolean
 
 def pairs_needed(pool: int, params: EvolutionParams) -> int:
     """Return how many of ``pool`` pairs must qualify for a status to be taken."""
-    return max(params.min_count, ceil(params.min_share * pool))
+    # Not 8 of 100 for a share of 0.07, whose product is a hair above 7.
+    return max(params.min_count, ceil(round(params.min_share * pool, 6)))
 
 
 def decide_status(

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+from functools import cache, lru_cache
 from pathlib import Path
 
 
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, read as a stream."""
+    status = path.stat()
+    return _hash_bytes(path.absolute(), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _hash_bytes(path: Path, size: int, changed: int) -> str:
+    # A job is asked for its fingerprint many times, and a model weighs gigabytes.
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -20,10 +28,12 @@ def hash_folder(folder: Path) -> str:
     return whole.hexdigest()
 
 
+@cache
 def hub_revision(name: str, revision: str | None) -> str | None:
     """Return the commit of a hub model, as far as it can be known.
 
     Asks the hub; without a network, the local cache; else the name that was given.
+    Once a process: a job must not change its fingerprint while it runs.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -51,13 +52,20 @@ def run(job: Job, launcher: str = "inline") -> dict[str, Reference]:
             if (found := store.find(job)) is not None:
                 workspace.rmdir()
                 return found
-            begun = any(path.name != ".lock" for path in workspace.iterdir())
+            begun = any(workspace.iterdir())
             logger.info("%s: %s", short, "taken up again" if begun else "started")
             return store.commit(job, workspace, LAUNCHERS[launcher](job, workspace))
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except Exception as error:
+        if not _is_full_disk(error):
             raise
         raise StoreError(
             f"{short}: the disk of {store.store_root()} is full; free some space and"
             " run the same command again, nothing finished is lost"
         ) from error
+
+
+def _is_full_disk(error: Exception) -> bool:
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOSPC
+    # safetensors and torch wrap it in errors of their own.
+    return os.strerror(errno.ENOSPC) in str(error)

@@ -15,6 +15,7 @@ from ser_kedro.launch.reference import Reference, project_root
 STORE = Path("data") / "store"
 RESULT = "result.json"
 PARTIAL = ".partial"
+LOCK = ".lock"
 
 
 def store_root() -> Path:
@@ -44,12 +45,32 @@ def workspace(job: Job) -> Iterator[Path]:
     """
     place = folder(job)
     staging = place.with_name(place.name + PARTIAL)
-    staging.mkdir(parents=True, exist_ok=True)
-    with (staging / ".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        # The first process may have finished, and taken the folder, while we waited.
-        staging.mkdir(parents=True, exist_ok=True)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(place.with_name(place.name + LOCK)):
+        staging.mkdir(exist_ok=True)
         yield staging
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    # The lock lies beside the workspace, which the process that finishes takes away.
+    while True:
+        with path.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_at(path, lock.fileno()):
+                continue  # the one we waited for removed it; others may hold a new one
+            try:
+                yield
+            finally:
+                path.unlink()
+            return
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def commit(job: Job, staging: Path, outputs: dict[str, Output]) -> dict[str, Reference]:
@@ -82,7 +103,6 @@ def commit(job: Job, staging: Path, outputs: dict[str, Output]) -> dict[str, Ref
         "outputs": {name: ref.model_dump() for name, ref in references.items()},
     }
     write_json(staging / RESULT, record)
-    (staging / ".lock").unlink(missing_ok=True)
     _flush_to_disk(staging)
     staging.rename(place)
     return references

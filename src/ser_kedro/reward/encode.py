@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from ser_kedro.errors import ModelError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -66,9 +68,6 @@ class Encoder:
         eos = self.tokenizer.eos_token_id
         if eos is not None and not self.suffix:
             self.suffix = [eos]
-        if self.tokenizer.chat_template:
-            # The template writes the opening token itself.
-            self.prefix = []
 
     def render(self, prompt: Messages, response: str) -> tuple[str, str]:
         """Return the text of the prompt and that of the response; joined, the row.
@@ -110,22 +109,41 @@ class Encoder:
             heads.append(head)
             tails_a.append(tail_a)
             tails_b.append(self.render(prompt, two)[1])
-        encoded = map(self._ids, (heads, tails_a, tails_b))
-        return [self._fit(*row) for row in zip(*encoded, strict=True)]
+        prompts_ids = self._ids(heads)
+        both = (self._tail_ids(heads, prompts_ids, t) for t in (tails_a, tails_b))
+        return [self._fit(*row) for row in zip(prompts_ids, *both, strict=True)]
+
+    def _tail_ids(
+        self, heads: list[str], heads_ids: list[list[int]], tails: list[str]
+    ) -> list[list[int]]:
+        # In the company of their prompt: SentencePiece writes a text that stands alone
+        # otherwise (Llama 2, Mistral). Alone only where a token spans the cut.
+        rows = self._ids([h + t for h, t in zip(heads, tails, strict=True)])
+        cut = [
+            row[len(head) :] if row[: len(head)] == head else None
+            for row, head in zip(rows, heads_ids, strict=True)
+        ]
+        if None not in cut:
+            return [ids for ids in cut if ids is not None]
+        alone = self._ids(tails)
+        return [a if c is None else c for a, c in zip(alone, cut, strict=True)]
 
     def _fit(self, prompt: list[int], a: list[int], b: list[int]) -> EncodedPair:
+        a, b = self._open(a), self._open(b)
         room = self.max_length - len(self.prefix) - len(self.suffix)
         longest = max(len(a), len(b))
         keep = max(0, room - longest)
         return EncodedPair(
             prompt=self.prefix + prompt[max(0, len(prompt) - keep) :],
-            a=self._close(a[:room]),
-            b=self._close(b[:room]),
+            a=a[:room] + self.suffix,
+            b=b[:room] + self.suffix,
             overlong=len(prompt) + longest > room,
         )
 
-    def _close(self, ids: list[int]) -> list[int]:
-        return ids if ids[-len(self.suffix) :] == self.suffix else ids + self.suffix
+    def _open(self, ids: list[int]) -> list[int]:
+        # A chat template may have written the eos already.
+        closed = bool(self.suffix) and ids[-len(self.suffix) :] == self.suffix
+        return ids[: -len(self.suffix)] if closed else ids
 
     def _ids(self, texts: list[str]) -> list[list[int]]:
         ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)[
@@ -151,7 +169,18 @@ class Encoder:
         if not whole.startswith(head):
             # Some templates open an answer otherwise than they show one.
             head = apply(prompt, False)
-        return head, whole[len(head) :].rstrip()
+        if not whole.startswith(head):
+            raise ModelError(
+                f"{self.tokenizer.name_or_path}: its chat template changes the prompt"
+                " when a response is added, so prompt and response cannot be told"
+                " apart; give the tokenizer another chat_template"
+            )
+        tail = whole[len(head) :].rstrip()
+        bos = self.tokenizer.bos_token
+        if self.prefix and bos and head.startswith(bos):
+            # Template and tokenizer would each write the opening token.
+            head = head[len(bos) :]
+        return head, tail
 
 
 def _render_plain(prompt: Messages) -> str:

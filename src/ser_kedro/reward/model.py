@@ -31,6 +31,9 @@ logger = logging.getLogger(__name__)
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
+_RELOAD_SEED = 2**63 - 25
+
+
 def is_encoder(config: PretrainedConfig) -> bool:
     """Say whether a model reads in both directions (BERT-like): it cannot generate."""
     named = config.architectures or []
@@ -111,14 +114,15 @@ def save_checked(
     before = torch.tensor(score_encoded(model, sample, pad))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    reloaded, _ = load_reward_model(folder, seed=0)
+    # A seed that no training has, or a lost head would be drawn again as it was.
+    reloaded, _ = load_reward_model(folder, seed=_RELOAD_SEED)
     after = torch.tensor(score_encoded(reloaded.to(model.device), sample, pad))
     if bool(torch.isfinite(before).all()):
         gap = float((before - after).abs().max())
     else:  # a collapsed model is saved as it is; the loop will judge it
         gap = 0.0
     limit = _TOLERANCE[model.dtype] * max(1.0, float(before.abs().max()))
-    if gap > limit:
+    if not gap <= limit:
         raise ModelError(
             f"{folder}: the saved model scores {gap:.2g} away from the trained one;"
             " part of it was not saved (with LoRA: is the head among the trained"

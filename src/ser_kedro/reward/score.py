@@ -54,6 +54,8 @@ class ScoreJob(Job):
 
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``scores``: row, pair_id, reward_a, reward_b."""
+        import torch
+
         from ser_kedro.reward.encode import Encoder
         from ser_kedro.reward.model import load_reward_model
 
@@ -63,6 +65,7 @@ class ScoreJob(Job):
         else:
             rows = read_table(self.rows)["row"].to_numpy()
         model, tokenizer = load_reward_model(self.model.location, seed=0)
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
         encoder = Encoder(tokenizer, self.max_length)
         batches = score_table(model, encoder, table, rows, self.score_tokens)
         return {"scores": write_table(workspace, "scores", batches, SCORES)}

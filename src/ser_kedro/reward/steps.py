@@ -159,7 +159,7 @@ def judge_progress(
         status=selection.metrics["status"],
         pool=state.pool_left,
         selected=selection.rows or 0,
-        pool_left=(remaining.rows or 0) / state.pool_size,
+        pool_left=(remaining.rows or 0) / max(1, state.pool_size),
         outcome=outcome,
         difference=comparison.difference if comparison else None,
         standard_error=comparison.standard_error if comparison else None,
@@ -170,7 +170,6 @@ def judge_progress(
     return advance(
         state, record, last_loop=last_loop, remaining=remaining, memory=selection
     )
-
 
 
 

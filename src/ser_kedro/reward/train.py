@@ -73,6 +73,8 @@ class TrainRewardJob(Job):
         from ser_kedro.reward.encode import Encoder
         from ser_kedro.reward.model import load_reward_model, save_checked
 
+        if not self.validation.rows:
+            raise DataError(f"{self.stage}: there are no validation pairs")
         model, tokenizer = load_reward_model(self.start.location, self.seed)
         encoder = Encoder(tokenizer, self.params.max_length)
         rows, counts = self._encode(encoder, workspace)
@@ -145,6 +147,7 @@ class TrainRewardJob(Job):
         self, model: Any, tokenizer: Any, rows: Dataset, workspace: Path
     ) -> tuple[Any, dict[str, Any]]:
         from trl import RewardConfig
+        from trl.trainer.utils import disable_dropout_in_model
 
         from ser_kedro.reward.lora import adapter_config, merged
         from ser_kedro.reward.trainer import (
@@ -154,10 +157,12 @@ class TrainRewardJob(Job):
             training_arguments,
         )
 
+        disable_dropout_in_model(model)
         arguments = training_arguments(self.params, workspace, self.seed)
         trainer = SerRewardTrainer(
             model=model,
-            args=RewardConfig(**arguments),
+            # TRL would switch off the adapters' dropout too.
+            args=RewardConfig(**arguments, disable_dropout=False),
             train_dataset=rows,
             processing_class=tokenizer,
             data_collator=PairCollator(pad_token_id=tokenizer.pad_token_id),

@@ -161,6 +161,7 @@ def training_arguments(
         "save_steps": params.save_steps,
         "save_total_limit": 2,
         "logging_steps": 10,
+        "logging_first_step": True,
         "report_to": "none",
         "disable_tqdm": True,
         "dataloader_pin_memory": gpu,

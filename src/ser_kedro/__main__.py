@@ -1,0 +1,6 @@
+"""``python -m ser_kedro`` is the ``ser-kedro`` command."""
+
+from ser_kedro.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""The ``ser-kedro`` command, and ``kedro run`` with errors that fit on one line."""
+
+from __future__ import annotations
+
+import functools
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+from kedro.config import MissingConfigException
+from kedro.framework.cli.project import run as kedro_run
+from kedro.validation.exceptions import ParameterValidationError
+
+from ser_kedro.errors import SerKedroError
+
+EXIT_CODE = 2
+_FIELD_ERROR = re.compile(
+    r"Parameter '(?P<section>\w+)': \d+ validation errors? for \w+\n"
+    r"(?P<field>\S*)\n? +(?P<message>.+?) \[type=.*?input_value=(?P<value>.*?),? input_t"
+)
+
+
+def one_line(error: BaseException) -> str | None:
+    """Return what to tell the user of an error that is theirs to mend, else ``None``.
+
+    Kedro wraps what a dataset or a node raises, so the causes are searched too.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, SerKedroError):
+            return str(cause)
+        if isinstance(cause, ParameterValidationError):
+            return _parameter_line(str(cause))
+        if isinstance(cause, MissingConfigException):
+            return " ".join(str(cause).split())
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _parameter_line(text: str) -> str:
+    found = _FIELD_ERROR.search(text)
+    if found is None:
+        return " ".join(text.split())
+    place = ".".join(filter(None, (found["section"], found["field"])))
+    return f"--params {place}={found['value'].strip(chr(39))}: {found['message']}"
+
+
+def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a command so that a mistake ends in one line and exit code 2."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            if (line := one_line(error)) is None:
+                raise
+            click.echo(f"Error: {line}", err=True)
+            sys.exit(EXIT_CODE)
+
+    return wrapper
+
+
+@click.group(name="ser-kedro")
+def cli() -> None:
+    """Self-evolved reward learning for language models."""
+
+
+def _run(**options: Any) -> Any:
+    # The older spelling of --pipelines; Kedro would warn.
+    if options["pipeline"] and not options["pipelines"]:
+        options["pipelines"] = [options["pipeline"]]
+        options["pipeline"] = None
+    assert kedro_run.callback is not None
+    return kedro_run.callback(**options)
+
+
+cli.add_command(
+    click.Command(
+        "run", params=kedro_run.params, callback=guarded(_run), help=kedro_run.help
+    )
+)
+
+
+def main() -> None:
+    """Run the ``ser-kedro`` command in the project of the working directory."""
+    from kedro.framework.startup import bootstrap_project
+
+    from ser_kedro.launch.reference import project_root
+
+    bootstrap_project(project_root())
+    cli()

@@ -1,0 +1,1 @@
+"""What the evolution was worth: metrics with intervals, arms, the report."""

@@ -1,0 +1,121 @@
+"""``evolution_history``: the loops' records joined with the test set and the audit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.compute as pc
+
+from ser_kedro.evidence.metrics import Estimate, correct, mean_by_group
+from ser_kedro.evidence.params import EvaluationParams
+from ser_kedro.evolution.state import LoopRecord
+from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.table import read_table
+
+COLUMNS = [
+    "loop",
+    "status",
+    "selected",
+    "pool_left",
+    "self_label_accuracy",
+    "validation_accuracy",
+    "validation_log_loss",
+    "test_accuracy",
+    "test_accuracy_low",
+    "test_accuracy_high",
+    "outcome",
+    "stop_reason",
+    "selected_model",
+]
+
+
+def correct_pairs(scores: Reference) -> np.ndarray:
+    """Return 1, 0 or ½ for each scored labelled pair, shape ``(n,)``."""
+    table = read_table(scores)
+    return correct(table["reward_a"].to_numpy(), table["reward_b"].to_numpy())
+
+
+def prompt_groups(test_pairs: Reference) -> np.ndarray:
+    """Return the prompt group of each test pair, shape ``(n,)``."""
+    return np.array(read_table(test_pairs)["group"].to_pylist())
+
+
+def self_label_accuracy(selection: Reference, audit: Reference) -> float:
+    """Return the share of a selection's self-labels that agree with the people.
+
+    Args:
+        selection: A loop's selection, at least one pair.
+        audit: ``audit_labels``.
+    """
+    columns = ["pair_id", "a_preferred"]
+    joined = read_table(selection).select(columns).join(read_table(audit), "pair_id")
+    right = pc.equal(joined["a_preferred"], joined["a_is_chosen"])
+    return float(pc.mean(right.cast("float64")).as_py())
+
+
+def evolution_history(
+    loop_history: list[dict[str, Any]],
+    test_scores: dict[str, dict[str, Any]],
+    test_pairs: Reference,
+    audit: Reference,
+    params: EvaluationParams,
+) -> pd.DataFrame:
+    """Return one row a loop, loop 0 the seed.
+
+    Args:
+        loop_history: Records of the loops, with ``selected_model``.
+        test_scores: Reference to the test scores by loop; only loops with a model.
+        test_pairs: The test pairs.
+        audit: ``audit_labels``.
+        params: How to report.
+
+    Returns:
+        A frame with ``COLUMNS``; shares and accuracies in [0, 1], missing where a loop
+        trained no model.
+    """
+    groups = prompt_groups(test_pairs)
+    rows = []
+    for entry in loop_history:
+        kept = entry["selected_model"]
+        known = {key: value for key, value in entry.items() if key != "selected_model"}
+        record = LoopRecord.model_validate(known)
+        row: dict[str, Any] = {
+            **record.model_dump(include={"loop", "status", "selected", "pool_left"}),
+            "outcome": str(record.outcome),
+            "stop_reason": record.stop_reason,
+            "selected_model": kept,
+        }
+        if record.model is not None:
+            scores = Reference.model_validate(test_scores[str(record.loop)])
+            row |= _test_figures(scores, groups, params) | {
+                name: record.model.metrics[name]
+                for name in ("validation_accuracy", "validation_log_loss")
+            }
+        if record.selection is not None and record.selected:
+            row["self_label_accuracy"] = self_label_accuracy(record.selection, audit)
+        rows.append(row)
+    return pd.DataFrame(rows).reindex(columns=COLUMNS)
+
+
+def gain(
+    seed_scores: Reference,
+    evolved_scores: Reference,
+    test_pairs: Reference,
+    params: EvaluationParams,
+) -> Estimate:
+    """Return the paired difference in test accuracy, evolved minus seed."""
+    difference = correct_pairs(evolved_scores) - correct_pairs(seed_scores)
+    return mean_by_group(difference, prompt_groups(test_pairs), params)
+
+
+def _test_figures(
+    scores: Reference, groups: np.ndarray, params: EvaluationParams
+) -> dict[str, float]:
+    estimate = mean_by_group(correct_pairs(scores), groups, params)
+    return {
+        "test_accuracy": estimate.value,
+        "test_accuracy_low": estimate.low,
+        "test_accuracy_high": estimate.high,
+    }

@@ -1,0 +1,49 @@
+"""What happens around a run."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from typing import Any
+
+from kedro.framework.context import KedroContext
+from kedro.framework.hooks import hook_impl
+from kedro.io import CatalogProtocol
+from kedro.pipeline.node import Node
+
+from ser_kedro.launch.reference import PROJECT_VARIABLE
+
+SUMMARY = "evolution_summary"
+
+
+class ProjectHooks:
+    """Tell jobs where the project is, remember own data, print the summary."""
+
+    @hook_impl
+    def after_context_created(self, context: KedroContext) -> None:
+        """Set the project's root for this process and its children."""
+        os.environ[PROJECT_VARIABLE] = str(context.project_path)
+        self._loader = context.config_loader
+        # A table whose file is replaced by a newer version is no mistake of the user.
+        warnings.filterwarnings("ignore", module="kedro.io.core")
+
+    @hook_impl
+    def after_node_run(self, node: Node) -> None:
+        """Remember the user's own data once they have been read to the end."""
+        if node.name == "split":
+            self._loader.remember_data()
+
+    @hook_impl
+    def after_pipeline_run(
+        self, run_params: dict[str, Any], catalog: CatalogProtocol
+    ) -> None:
+        """Print the table that the run was for."""
+        if SUMMARY in catalog and "self_evolve" in _names(run_params):
+            print(f"\n{catalog.load(SUMMARY)}")
+
+
+def _names(run_params: dict[str, Any]) -> set[str]:
+    named = run_params.get("pipeline_names") or [run_params.get("pipeline_name")]
+    return {name or "self_evolve" for name in named} - {"__default__"} or {
+        "self_evolve"
+    }

@@ -1,0 +1,21 @@
+"""The registered pipelines; each includes what it needs upstream."""
+
+from kedro.pipeline import Pipeline
+
+from ser_kedro.pipelines import data_split, evaluation, seed_rm, self_evolve, sft
+
+
+def register_pipelines() -> dict[str, Pipeline]:
+    """Return the pipelines by name. What is finished already is reused, not redone."""
+    split = data_split.create_pipeline()
+    language_model = split + sft.create_pipeline()
+    seed = language_model + seed_rm.create_pipeline()
+    road = seed + self_evolve.create_pipeline() + evaluation.create_pipeline()
+    return {
+        "__default__": road,
+        "data_split": split,
+        "sft": language_model,
+        "seed_rm": seed,
+        "self_evolve": road,
+        "evaluation": road,
+    }
