@@ -169,7 +169,7 @@ def _row_lines(data_report: dict[str, Any]) -> list[str]:
 
 
 def _outcome(row: Any) -> str:
-    if row.stop_reason and row.stop_reason != row.outcome:
+    if not pd.isna(row.stop_reason) and row.stop_reason != row.outcome:
         return f"{row.outcome} ({row.stop_reason})"
     return str(row.outcome)
 

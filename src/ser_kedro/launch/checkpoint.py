@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-
 from ser_kedro.launch.reference import Reference
 
 

@@ -6,16 +6,25 @@ import hashlib
 from functools import cache, lru_cache
 from pathlib import Path
 
+# A job is asked for its fingerprint many times, and a model weighs gigabytes: what is
+# larger than this many bytes is read again only if its size or its time has changed.
+_SMALL = 2**20
+
 
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, read as a stream."""
     status = path.stat()
-    return _hash_bytes(path.absolute(), status.st_size, status.st_mtime_ns)
+    if status.st_size < _SMALL:
+        return _hash_bytes(path)
+    return _hash_large(path.absolute(), status.st_size, status.st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)
-def _hash_bytes(path: Path, size: int, changed: int) -> str:
-    # A job is asked for its fingerprint many times, and a model weighs gigabytes.
+def _hash_large(path: Path, size: int, changed: int) -> str:
+    return _hash_bytes(path)
+
+
+def _hash_bytes(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

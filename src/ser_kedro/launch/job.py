@@ -116,10 +116,11 @@ def _own_imports(tree: ast.AST) -> list[str]:
 def _is_module(name: str) -> bool:
     if not name.startswith(f"{PACKAGE}."):
         return False
-    try:
-        return importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
+    # Asking for what is inside a plain module would import it, and torch with it.
+    parent = importlib.util.find_spec(name.rpartition(".")[0])
+    if parent is None or parent.submodule_search_locations is None:
         return False
+    return importlib.util.find_spec(name) is not None
 
 
 def _without_docstrings(tree: ast.Module) -> ast.Module:

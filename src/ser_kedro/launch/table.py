@@ -105,10 +105,7 @@ def reorder(
 def preview_rows(reference: Reference, rows: int) -> tuple[list[str], list[list[str]]]:
     """Return the columns and the first rows of a table as short texts."""
     table = read_table(reference).slice(0, rows)
-    data = [
-        [_short(value) for value in row.values()]
-        for row in table.to_pylist()
-    ]
+    data = [[_short(value) for value in row.values()] for row in table.to_pylist()]
     return table.column_names, data
 
 

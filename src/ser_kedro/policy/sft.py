@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
+from ser_kedro.errors import DataError
 from ser_kedro.launch.job import Job, Output
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.table import read_table, write_table
 from ser_kedro.reward.params import ModelParams, SftParams
+from ser_kedro.reward.quiet import quiet
 
 if TYPE_CHECKING:
     from ser_kedro.reward.encode import Encoder
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 ROWS = pa.schema(
-    [("input_ids", pa.list_(pa.int32())), ("completion_mask", pa.list_(pa.int32()))]
+    [("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))]
 )
+# What the trainer's loss ignores.
+_NO_LOSS = -100
 
 
 class SftJob(Job):
@@ -52,6 +56,7 @@ class SftJob(Job):
     params: SftParams
     seed: int
 
+    @quiet()
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``model``: weights and tokenizer."""
         from ser_kedro.reward.encode import Encoder, ensure_pad_token
@@ -110,27 +115,32 @@ class SftJob(Job):
     def _train(
         self, model: Any, encoder: Encoder, workspace: Path
     ) -> tuple[Any, dict[str, Any]]:
-        from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
+        from datasets import Dataset
         from ser_kedro.reward.encode import EncodingCount
         from ser_kedro.reward.lora import adapter_config, merged
-        from ser_kedro.reward.trainer import quiet, train, training_arguments
+        from ser_kedro.reward.trainer import train, training_arguments
 
         counts = EncodingCount()
         batches = self._encode(encoder, counts)
         write_table(workspace, "encoded", batches, ROWS)
-        with quiet():
-            trainer = SFTTrainer(
-                model=model,
-                args=SFTConfig(
-                    **training_arguments(self.params, workspace, self.seed),
-                    completion_only_loss=True,
-                ),
-                train_dataset=Dataset.from_file(str(workspace / "encoded.arrow")),
-                processing_class=encoder.tokenizer,
-                peft_config=adapter_config(self.params.lora, "CAUSAL_LM"),
+        if not counts.kept:
+            raise DataError(
+                f"{self.stage}: none of {counts.rows} pairs is left after encoding"
+                f" ({counts.overlong} above max_length={self.params.max_length}); raise"
+                " sft.max_length"
             )
+        trainer = SFTTrainer(
+            model=model,
+            args=SFTConfig(
+                **training_arguments(self.params, workspace, self.seed),
+                completion_only_loss=True,
+            ),
+            train_dataset=Dataset.from_file(str(workspace / "encoded.arrow")),
+            processing_class=encoder.tokenizer,
+            peft_config=adapter_config(self.params.lora, "CAUSAL_LM"),
+        )
         metrics = train(trainer, workspace, "sft")
         return merged(trainer.model), {**metrics, "encoding": counts.as_metrics()}
 
@@ -140,12 +150,12 @@ class SftJob(Job):
             rows = batch.select(["prompt", "chosen", "rejected"]).to_pydict()
             other = rows["rejected" if both else "chosen"]
             ids: list[list[int]] = []
-            masks: list[list[int]] = []
+            labels: list[list[int]] = []
             for pair in encoder.pairs(rows["prompt"], rows["chosen"], other):
                 if not counts.admit(pair, self.params.overlong, compared=False):
                     continue
                 for response in (pair.a, pair.b) if both else (pair.a,):
                     ids.append(pair.prompt + response)
-                    masks.append([0] * len(pair.prompt) + [1] * len(response))
-            arrays = [pa.array(ids, ROWS.types[0]), pa.array(masks, ROWS.types[1])]
+                    labels.append([_NO_LOSS] * len(pair.prompt) + response)
+            arrays = [pa.array(ids, ROWS.types[0]), pa.array(labels, ROWS.types[1])]
             yield pa.RecordBatch.from_arrays(arrays, schema=ROWS)

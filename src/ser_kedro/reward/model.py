@@ -53,8 +53,8 @@ def from_pretrained(loader: Any, name: str | Path, **options: Any) -> Any:
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
-            f"model={name}: cannot be loaded ({reason}); give a hub id that this machine"
-            " can reach, or the path of a folder with the model"
+            f"model={name}: cannot be loaded ({reason}); give a hub id that this"
+            " machine can reach, or the path of a folder with the model"
         ) from error
 
 

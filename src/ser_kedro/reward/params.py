@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, SerializationInfo
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    model_serializer,
+    model_validator,
+)
 from pydantic import SerializerFunctionWrapHandler as Handler
-from pydantic import model_serializer, model_validator
 
 
 class _Params(BaseModel):
@@ -119,8 +125,8 @@ class RewardParams(TrainingParams):
 
     Attributes:
         loss: ``logistic`` is Bradley-Terry's, ``-log σ(r_chosen - r_rejected)``, as in
-            the authors' code; ``hinge`` is ``max(0, margin - (r_chosen - r_rejected))``,
-            as in the paper.
+            the authors' code; ``hinge`` is the paper's
+            ``max(0, margin - (r_chosen - r_rejected))``.
         margin: The hinge loss's margin, in units of reward.
         fit_temperature: Fit the scale of the rewards on the validation pairs, so that
             σ(difference) is a probability; ``False`` leaves it 1.

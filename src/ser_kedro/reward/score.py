@@ -12,6 +12,7 @@ from pydantic import Field
 from ser_kedro.launch.job import Job, Output
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.table import read_table, reorder, write_table
+from ser_kedro.reward.quiet import quiet
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,6 +53,7 @@ class ScoreJob(Job):
     max_length: int = Field(ge=8)
     score_tokens: int = Field(ge=8)
 
+    @quiet()
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``scores``: row, pair_id, reward_a, reward_b."""
         import torch

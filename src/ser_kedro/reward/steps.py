@@ -20,16 +20,16 @@ from ser_kedro.reward.train import TrainRewardJob, validation_rewards
 def train_seed(
     *,
     sft_model: Reference,
-    labeled_pairs: Reference,
+    labeled_pairs: tuple[Reference, ...],
     validation_pairs: Reference,
     params: RewardParams,
     seed: int,
     launcher: str,
 ) -> Reference:
-    """Train loop 0's reward model on the human labels."""
+    """Train a reward model on human labels only; on the few of them, loop 0's."""
     job = TrainRewardJob(
         start=sft_model,
-        pairs=(labeled_pairs,),
+        pairs=labeled_pairs,
         validation=validation_pairs,
         params=params,
         seed=seed,
@@ -170,7 +170,6 @@ def judge_progress(
     return advance(
         state, record, last_loop=last_loop, remaining=remaining, memory=selection
     )
-
 
 
 def _validation_losses(model: Reference) -> np.ndarray:

@@ -17,10 +17,10 @@ from ser_kedro.launch.json import read_json, write_json
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.table import read_table, write_table
 from ser_kedro.reward.params import RewardParams
+from ser_kedro.reward.quiet import quiet
 
 if TYPE_CHECKING:
     from datasets import Dataset
-
     from ser_kedro.reward.calibrate import Rewards
     from ser_kedro.reward.encode import Encoder, EncodingCount
 
@@ -68,12 +68,13 @@ class TrainRewardJob(Job):
     params: RewardParams
     seed: int
 
+    @quiet()
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``model``: weights, tokenizer, calibration, validation rewards."""
         from ser_kedro.reward.encode import Encoder
         from ser_kedro.reward.model import load_reward_model, save_checked
 
-        if not self.validation.rows:
+        if self.validation.rows == 0:
             raise DataError(f"{self.stage}: there are no validation pairs")
         model, tokenizer = load_reward_model(self.start.location, self.seed)
         encoder = Encoder(tokenizer, self.params.max_length)
@@ -99,7 +100,6 @@ class TrainRewardJob(Job):
         self, encoder: Encoder, workspace: Path
     ) -> tuple[Dataset, EncodingCount]:
         from datasets import Dataset
-
         from ser_kedro.reward.encode import EncodingCount
 
         counts = EncodingCount()

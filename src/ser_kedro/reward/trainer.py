@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-import transformers
 from tqdm import tqdm
 from transformers import (
     PrinterCallback,
@@ -26,7 +22,6 @@ from ser_kedro.reward.losses import pair_losses, weighted_mean
 from ser_kedro.reward.params import TrainingParams
 
 CHECKPOINTS = "trainer"
-_NOISY = ("transformers", "trl", "accelerate", "peft", "datasets")
 
 
 class PairCollator(DataCollatorForPreference):
@@ -188,29 +183,10 @@ def train(trainer: Any, workspace: Path, title: str) -> dict[str, float]:
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(Progress(title))
-    with quiet():
-        trainer.train(resume_from_checkpoint=last_checkpoint(workspace))
+    trainer.train(resume_from_checkpoint=last_checkpoint(workspace))
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     return {
         "steps": trainer.state.global_step,
         "first_loss": float(losses[0]) if losses else float("nan"),
         "last_loss": float(losses[-1]) if losses else float("nan"),
     }
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keep the libraries' chatter out of the log while they train, errors excepted."""
-    loggers = [logging.getLogger(name) for name in _NOISY]
-    levels = [logger.level for logger in loggers]
-    bars = transformers.utils.logging.is_progress_bar_enabled()
-    transformers.utils.logging.disable_progress_bar()
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
-        if bars:
-            transformers.utils.logging.enable_progress_bar()

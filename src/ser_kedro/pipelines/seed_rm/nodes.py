@@ -18,7 +18,7 @@ def train_seed(
     """Train the reward model of loop 0 on the human labels."""
     return steps.train_seed(
         sft_model=reference_of(sft_model),
-        labeled_pairs=reference_of(labeled_pairs),
+        labeled_pairs=(reference_of(labeled_pairs),),
         validation_pairs=reference_of(validation_pairs),
         params=params,
         seed=seed,

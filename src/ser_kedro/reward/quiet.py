@@ -1,0 +1,36 @@
+"""Keep the libraries' chatter out of the log."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_NOISY = ("transformers", "trl", "accelerate", "peft", "datasets")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence progress bars per file, deprecations and notes; errors still show.
+
+    Our own progress bars say how far a long step is.
+    """
+    from transformers.utils import logging as chatter
+
+    loggers = [logging.getLogger(name) for name in _NOISY]
+    levels = [logger.level for logger in loggers]
+    bars = chatter.is_progress_bar_enabled()
+    chatter.disable_progress_bar()
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            warnings.simplefilter("ignore", UserWarning)
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        if bars:
+            chatter.enable_progress_bar()
