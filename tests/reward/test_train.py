@@ -187,6 +187,17 @@ def test_lora_moves_adapters_and_head_alone(job, sft_model):
         assert torch.linalg.matrix_rank(change, rtol=1e-3) <= LORA.r
 
 
+def test_the_head_is_trained_and_saved_beside_chosen_adapters(job, sft_model):
+    start = state(load_reward_model(sft_model.location, SEED)[0])
+    lora = LoraParams(r=2, alpha=8, target_modules=["q_proj"])
+
+    model = run(job(lora=lora))["model"]
+
+    trained = state(load_reward_model(model.location, 0)[0])
+    layer = "model.layers.0.self_attn.q_proj.weight"
+    assert moved(start, trained) == {layer, "score.weight"}
+
+
 def test_lora_dropout_is_not_switched_off(job, weights):
     dropout = LoraParams(r=2, alpha=8, dropout=0.5)
 

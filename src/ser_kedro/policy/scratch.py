@@ -36,7 +36,10 @@ def train_tokenizer(texts: Iterator[str], vocab_size: int) -> PreTrainedTokenize
 
 
 def random_model(
-    params: ScratchParams, tokenizer: PreTrainedTokenizerFast, max_length: int, seed: int
+    params: ScratchParams,
+    tokenizer: PreTrainedTokenizerFast,
+    max_length: int,
+    seed: int,
 ) -> LlamaForCausalLM:
     """Return a Llama of the given size with weights drawn from ``seed``."""
     torch.manual_seed(seed)

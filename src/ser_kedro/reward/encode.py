@@ -42,7 +42,7 @@ class EncodedPair:
 
 @dataclass
 class Encoder:
-    """Renders dialogues and encodes them, the same way wherever rewards are used.
+    r"""Renders dialogues and encodes them, the same way wherever rewards are used.
 
     With a chat template the tokenizer's own is used; without one a dialogue reads
     ``Question: …\n\nAnswer: …`` turn by turn, as in the paper.

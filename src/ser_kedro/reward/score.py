@@ -67,7 +67,8 @@ class ScoreJob(Job):
         else:
             rows = read_table(self.rows)["row"].to_numpy()
         model, tokenizer = load_reward_model(self.model.location, seed=0)
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        model.to(device)  # type: ignore[arg-type]
         encoder = Encoder(tokenizer, self.max_length)
         batches = score_table(model, encoder, table, rows, self.score_tokens)
         return {"scores": write_table(workspace, "scores", batches, SCORES)}
