@@ -87,7 +87,8 @@ class ProjectConfigLoader(OmegaConfigLoader):
         if not file.is_file():
             file = folder / f"{_PRETRAINED}.yml"
         preset = yaml.safe_load(file.read_text("utf-8"))
-        return _merge(preset, {"model": {"name": model}})
+        # A preset may stand for a hub id; any other name is the model's own.
+        return _merge({"model": {"name": model}}, preset)
 
     def _parameter(self, path: str) -> Any:
         value: Any = self["parameters"]
@@ -127,7 +128,9 @@ def _check_known(
         if name not in known:
             everything = [f"{prefix}{leaf}" for leaf in _leaves(known)]
             close = difflib.get_close_matches(path, everything, 1, 0.6)
-            hint = f"did you mean {close[0]}?" if close else "see conf/ for what there is"
+            hint = (
+                f"did you mean {close[0]}?" if close else "see conf/ for what there is"
+            )
             if path in OWN:
                 hint = "data of your own need --env own"
             raise ParameterError(

@@ -11,6 +11,7 @@ from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
 from kedro.pipeline.node import Node
 
+from ser_kedro.configuration import ProjectConfigLoader
 from ser_kedro.launch.reference import PROJECT_VARIABLE
 
 SUMMARY = "evolution_summary"
@@ -30,7 +31,7 @@ class ProjectHooks:
     @hook_impl
     def after_node_run(self, node: Node) -> None:
         """Remember the user's own data once they have been read to the end."""
-        if node.name == "split":
+        if node.name == "split" and isinstance(self._loader, ProjectConfigLoader):
             self._loader.remember_data()
 
     @hook_impl

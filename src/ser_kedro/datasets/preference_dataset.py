@@ -47,7 +47,7 @@ class PreferenceDataset(AbstractDataset[NoReturn, PreferenceSource]):
     def __init__(
         self,
         *,
-        format: str,
+        format: str | None,
         path: str | None = None,
         test_path: str | None = None,
         single_turn: bool = False,
@@ -82,6 +82,10 @@ class PreferenceDataset(AbstractDataset[NoReturn, PreferenceSource]):
         return dict(self._fields)
 
     def _load(self) -> PreferenceSource:
+        if self._fields["format"] is None:
+            raise DataError(
+                "no data yet in this environment; give --params path=FILE,format=FORMAT"
+            )
         try:
             return PreferenceSource.model_validate(self._fields)
         except ValidationError as error:

@@ -47,9 +47,7 @@ class TrueLabelsJob(Job):
             for batch in read_table(self.pairs).to_batches(BATCH):
                 a_is_chosen = pa.array([truth[i] for i in batch["pair_id"].to_pylist()])
                 one, two = batch["response_a"], batch["response_b"]
-                columns = {
-                    name: batch[name] for name in ("pair_id", "group", "prompt")
-                }
+                columns = {name: batch[name] for name in ("pair_id", "group", "prompt")}
                 columns["chosen"] = pc.if_else(a_is_chosen, one, two)
                 columns["rejected"] = pc.if_else(a_is_chosen, two, one)
                 columns["source"] = batch["source"]

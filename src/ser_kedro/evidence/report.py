@@ -181,9 +181,9 @@ def _interval(row: Any) -> str:
     return f"{_percent(row.test_accuracy)} [{low}, {high}]"
 
 
-def _percent(share: float, digits: int = 1) -> str:
+def _percent(share: Any, digits: int = 1) -> str:
     return "" if pd.isna(share) else f"{100 * share:.{digits}f}"
 
 
-def _number(value: float) -> str:
+def _number(value: Any) -> str:
     return "" if pd.isna(value) else f"{value:.3f}"

@@ -147,7 +147,7 @@ def _read_file(file: FoundFile) -> Iterator[Raw]:
 def _read_lines(lines: Iterable[bytes], name: str) -> Iterator[Raw]:
     number = 0
     try:
-        for number, line in enumerate(lines, 1):  # noqa: B007 - for the except clause
+        for number, line in enumerate(lines, 1):
             if line.strip():
                 yield _from_line(line, f"{name}:{number}")
     except _CUT as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
@@ -30,6 +31,8 @@ def read_hub(place: str) -> Iterator[Raw]:
         )
     from datasets import load_dataset
 
+    # Its retries would bury the one line that says what to do.
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
     try:
         stream = load_dataset(
             name,
