@@ -1,4 +1,4 @@
-"""The demo's road as a library: the project's parameters, jobs and store, no Kedro run."""
+"""The demo's road as a library: the project's parameters and jobs, without Kedro."""
 
 from __future__ import annotations
 

@@ -101,7 +101,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "Accuracy in per cent on 4,000 test pairs with noisy labels; intervals of 95 %,"
         " of a gain by bootstrap over prompts, of a mean by Student's t over seeds.",
         "",
-        "| seed | seed model | evolved | gain | full labels | leaky control | kept loop |",
+        "| seed | seed model | evolved | gain | full labels | leaky control"
+        " | kept loop |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -124,7 +125,7 @@ def page(rows: list[dict[str, Any]]) -> str:
         f" {len(rows)} draws and significantly worse in {worse}.",
         "`full labels` trains on every human label of the RM part; `leaky control` is"
         " self-evolution whose wrong self-labels the truth removes, as the authors'"
-        " deleted script did: it bounds what a filter could gain and is not the method.",
+        " deleted script did: it bounds what a filter could gain and is no method.",
         "",
         "Loop by loop (accuracy of the self-labels of its selection → test accuracy"
         " after it; outcome):",

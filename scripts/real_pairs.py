@@ -29,7 +29,7 @@ CASES = {
         "format": "pairs",
     },
     "hh_rlhf_raw": {
-        "title": "HH-RLHF, the original dialogues (human labels)",
+        "title": "HH-RLHF, original dialogues: trained on helpful, tested on harmless",
         "path": "hh_rlhf_raw_helpful_base.jsonl.gz",
         "test_path": "hh_rlhf_raw_harmless_base.jsonl.gz",
         "format": "hh",

@@ -128,9 +128,7 @@ def _check_known(
         if name not in known:
             everything = [f"{prefix}{leaf}" for leaf in _leaves(known)]
             close = difflib.get_close_matches(path, everything, 1, 0.6)
-            hint = (
-                f"did you mean {close[0]}?" if close else "see conf/ for what there is"
-            )
+            hint = f"did you mean {close[0]}?" if close else "conf/ lists them all"
             if path in OWN:
                 hint = "data of your own need --env own"
             raise ParameterError(

@@ -42,8 +42,8 @@ def write(path, rows):
 
 def latest(project, name):
     """The newest version of a dataset of environment own."""
-    (found,) = project.glob(f"data/own/0*/**/{name}")
-    return max(found.iterdir()) / name.rpartition("/")[2]
+    (found,) = project.glob(f"data/own/0*/{name}")
+    return max(found.iterdir()) / name
 
 
 def reference(project, name):
@@ -157,7 +157,9 @@ def test_only_the_audit_of_the_loops_differs(twins):
         pd.read_parquet(latest(copy, "evolution_history.parquet")) for copy in twins
     )
     audited = "self_label_accuracy"
-    pd.testing.assert_frame_equal(one.drop(columns=audited), other.drop(columns=audited))
+    pd.testing.assert_frame_equal(
+        one.drop(columns=audited), other.drop(columns=audited)
+    )
     assert one[audited].notna().sum() >= 2
     pd.testing.assert_series_equal(one[audited], 1 - other[audited])
 

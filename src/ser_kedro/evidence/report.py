@@ -161,9 +161,10 @@ def _row_lines(data_report: dict[str, Any]) -> list[str]:
             f"{count:,} {reason.replace('_', ' ')}"
             for reason, count in rows["dropped"].items()
         )
+        lost = rows["read"] - rows["kept"]
         lines.append(
             f"Rows ({part}): {rows['read']:,} read, {rows['kept']:,} kept,"
-            f" {rows['read'] - rows['kept']:,} dropped{f' ({dropped})' * bool(dropped)}."
+            f" {lost:,} dropped{f' ({dropped})' if dropped else ''}."
         )
     return lines
 

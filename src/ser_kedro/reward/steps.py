@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ser_kedro.evolution.params import EvolutionParams
-from ser_kedro.evolution.progress import Outcome, compare, judge
+from ser_kedro.evolution.progress import Outcome, compare, has_collapsed, judge
 from ser_kedro.evolution.state import EvolutionState, LoopRecord, advance
 from ser_kedro.evolution.status import Status
 from ser_kedro.launch.reference import Reference
@@ -143,12 +143,17 @@ def judge_progress(
 ) -> EvolutionState:
     """Decide what came of the loop, whether to go on, and which model to keep."""
     trained = not has_stopped(selection)
-    outcome, comparison = Outcome.NO_CONFIDENT_PAIRS, None
-    if trained:
+    rewards = np.concatenate(validation_rewards(model))
+    comparison = None
+    if not trained:
+        # A model that ranks nothing selects nothing: the first says why.
+        collapsed = has_collapsed(rewards)
+        outcome = Outcome.COLLAPSED if collapsed else Outcome.NO_CONFIDENT_PAIRS
+    else:
         best, new = _validation_losses(state.best), _validation_losses(model)
         comparison = compare(best, new)
         outcome = judge(
-            rewards=np.concatenate(validation_rewards(model)),
+            rewards=rewards,
             best_losses=best,
             new_losses=new,
             without_gain=state.without_gain,
