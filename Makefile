@@ -28,4 +28,5 @@ real: .venv/ready  ## HH-RLHF pairs of ../shared/data, into docs/results.md
 	touch $@
 
 clean:  ## remove the environment and every result
-	rm -rf .venv data/store
+	rm -rf .venv
+	git clean -fdXq data

@@ -73,13 +73,14 @@ def build(seed: int, overrides: dict[str, Any] | None = None) -> Road:
         seed=seed,
         launcher="inline",
     )
+    evolution = EvolutionParams.model_validate(values["self_evolve"])
     return Road(
         tables=tables,
         sft_model=sft_model,
         seed_model=seed_model,
         reward=reward,
-        evolution=EvolutionParams.model_validate(values["self_evolve"]),
-        loops=max_loops(),
+        evolution=evolution,
+        loops=evolution.last_loop(max_loops()),
         seed=seed,
     )
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 import re
 import sys
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import click
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.project import pipelines
+from kedro.pipeline import Pipeline
 from kedro.validation.exceptions import ParameterValidationError
 
-from ser_kedro.errors import SerKedroError
+from ser_kedro.errors import ParameterError, SerKedroError
 
 EXIT_CODE = 2
 _FIELD_ERROR = re.compile(
-    r"Parameter '(?P<section>\w+)': \d+ validation errors? for \w+\n"
-    r"(?P<field>\S*)\n? +(?P<message>.+?) \[type=.*?input_value=(?P<value>.*?),? input_t"
+    r"Parameter '(?P<section>[\w.]+)': .*?\d+ validation errors? for \w+\n"
+    r"(?:(?P<field>\S+)\n)? +(?P<message>.+?)"
+    r" \[type=\w+, input_value=(?P<value>.*?), input_type="
 )
 
 
@@ -29,8 +34,8 @@ def one_line(error: BaseException) -> str | None:
     """
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, SerKedroError):
-            return str(cause)
+        if isinstance(cause, SerKedroError) or _is_about_options(cause):
+            return " ".join(str(cause).split())
         if isinstance(cause, ParameterValidationError):
             return _parameter_line(str(cause))
         if isinstance(cause, MissingConfigException):
@@ -39,12 +44,21 @@ def one_line(error: BaseException) -> str | None:
     return None
 
 
+def _is_about_options(error: BaseException) -> bool:
+    # What Kedro says of --to-nodes and the like is plain, but comes as a ValueError.
+    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return isinstance(error, ValueError) and Pipeline.filter.__code__ in frames
+
+
 def _parameter_line(text: str) -> str:
     found = _FIELD_ERROR.search(text)
     if found is None:
         return " ".join(text.split())
     place = ".".join(filter(None, (found["section"], found["field"])))
-    return f"--params {place}={found['value'].strip(chr(39))}: {found['message']}"
+    return (
+        f"{place}={found['value'].strip(chr(39))}: {found['message']}; give another"
+        " value with --params or in conf/"
+    )
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -73,8 +87,20 @@ def _run(**options: Any) -> Any:
     if options["pipeline"] and not options["pipelines"]:
         options["pipelines"] = [options["pipeline"]]
         options["pipeline"] = None
+    _check_pipelines(options["pipelines"] or [])
     assert kedro_run.callback is not None
     return kedro_run.callback(**options)
+
+
+def _check_pipelines(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in pipelines:
+            close = difflib.get_close_matches(name, list(pipelines), 1)
+            hint = f", did you mean {close[0]}?" if close else ""
+            known = ", ".join(sorted(pipelines))
+            raise ParameterError(
+                f"--pipelines {name}: no such pipeline{hint} (known: {known})"
+            )
 
 
 cli.add_command(

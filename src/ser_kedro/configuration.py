@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +19,17 @@ from ser_kedro.pipelines.self_evolve.loops import MAX_LOOPS_VARIABLE, max_loops
 # Parameters that describe the user's own data, remembered for kedro-viz and notebooks.
 OWN = ("path", "format", "test_path")
 _PRETRAINED = "pretrained"
+_KINDS = {"model": str, "launcher": str, "seed": int}
+_EXAMPLES = {"model": "demo", "launcher": "inline", "seed": "0"}
+# A path that cannot be a hub id: hidden, absolute, of three parts or with a slash last.
+_PLACE = re.compile(r"[./~]|[^/]+/$|[^/]+/[^/]+/")
 
 
 class ProjectConfigLoader(OmegaConfigLoader):
     """``OmegaConfigLoader`` with model presets and two resolvers.
 
     A preset is a set of parameters with a name, ``conf/base/presets/model/NAME.yml``;
-    it goes above base and environment and below ``--params``. A model that is no
+    it goes above base and below the environment and ``--params``. A model that is no
     preset (a hub id, a folder) takes the preset ``pretrained``.
 
     ``${params:a.b}`` in a catalog is the parameter ``a.b``; ``${last_used:path}`` in
@@ -35,6 +40,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         """Take what ``OmegaConfigLoader`` takes."""
         super().__init__(conf_source, *args, **kwargs)
         self._composed: dict[str, Any] | None = None
+        self._check_env()
         OmegaConf.register_new_resolver("params", self._parameter, replace=True)
         OmegaConf.register_new_resolver("last_used", self._last_used, replace=True)
 
@@ -58,21 +64,54 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def remember_data(self) -> None:
         """Remember the data that ``--params`` gave, if it gave any."""
-        if "path" in (self.runtime_params or {}):
+        if set(OWN) & set(self.runtime_params or {}):
             own = {name: self["parameters"].get(name) for name in OWN}
             write_json(self.last_used_file, own)
+
+    def _check_env(self) -> None:
+        source = Path(self.conf_source)
+        if not self.env or not source.is_dir() or (source / self.env).is_dir():
+            return
+        known = ", ".join(
+            sorted(file.parent.name for file in source.glob("*/globals.yml"))
+        )
+        raise ParameterError(
+            f"--env {self.env}: no such environment in {source}; choose one of {known}"
+        )
 
     def _compose(self) -> dict[str, Any]:
         merged = super().__getitem__("parameters")
         given = dict(self.runtime_params or {})
         preset = self._preset(merged["model"])
-        known = _merge(merged, preset)
+        known = _merge(_merge(merged, preset), _changes(merged, self._base()))
+        known["model"] = _merge(merged, preset)["model"]
         shown = self.env or self.default_run_env
         _check_known(given, _merge(self._without_runtime(), preset), shown)
-        _check_choices(given)
+        self._check_sections(merged, shown)
+        _check_choices(merged)
         composed = _merge(known, {k: v for k, v in given.items() if k != "model"})
         _check_loops(composed)
+        _check_own(composed)
         return composed
+
+    def _check_sections(self, merged: dict[str, Any], env: str) -> None:
+        # Below the first level, the models of typed parameters refuse what is unknown.
+        known = set(OWN)
+        base = Path(self.conf_source) / self.base_env
+        for file in base.rglob("parameters*.yml"):
+            known |= set(yaml.safe_load(file.read_text("utf-8")) or ())
+        for name in merged.keys() - known:
+            close = difflib.get_close_matches(name, known, 1)
+            hint = f"did you mean {close[0]}?" if close else "conf/base lists them all"
+            raise ParameterError(f"{name}: no such parameter (conf/{env}); {hint}")
+
+    def _base(self) -> dict[str, Any]:
+        base = OmegaConfigLoader(
+            self.conf_source,
+            base_env=self.base_env,
+            default_run_env=self.base_env,
+        )
+        return dict(base["parameters"])
 
     def _without_runtime(self) -> dict[str, Any]:
         given, self.runtime_params = self.runtime_params, {}
@@ -113,6 +152,19 @@ def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _changes(tree: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
+    """Return what of ``tree`` is not, or not so, in ``base``."""
+    changed: dict[str, Any] = {}
+    for name, value in tree.items():
+        below = base.get(name)
+        if isinstance(value, dict) and isinstance(below, dict):
+            if inner := _changes(value, below):
+                changed[name] = inner
+        elif name not in base or value != below:
+            changed[name] = value
+    return changed
+
+
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in tree.items():
         yield f"{prefix}{name}"
@@ -134,21 +186,33 @@ def _check_known(
             raise ParameterError(
                 f"--params {path}: no such parameter in environment {env}; {hint}"
             )
-        if isinstance(value, dict) and isinstance(known[name], dict):
+        if not isinstance(known[name], dict) or path == "model":
             # The model is named by one word; its fields come from the preset.
-            _check_known(value, known[name], env, f"{path}.")
+            continue
+        if not isinstance(value, dict):
+            raise ParameterError(
+                f"--params {path}={value}: {path} has parameters of its own, such as"
+                f" {path}.{next(iter(known[name]))}"
+            )
+        _check_known(value, known[name], env, f"{path}.")
 
 
-def _check_choices(given: dict[str, Any]) -> None:
-    for name, kind in {"model": str, "launcher": str, "seed": int}.items():
-        if name in given and (
-            not isinstance(given[name], kind) or isinstance(given[name], bool)
-        ):
+def _check_choices(parameters: dict[str, Any]) -> None:
+    for name, kind in _KINDS.items():
+        value = parameters[name]
+        if not isinstance(value, kind) or isinstance(value, bool):
             wanted = "a whole number" if kind is int else "a name"
             raise ParameterError(
-                f"--params {name}={given[name]}: must be {wanted}, such as"
-                f" {name}={'0' if kind is int else 'demo'}"
+                f"{name}={value}: must be {wanted}, such as {name}={_EXAMPLES[name]}"
             )
+    if parameters["seed"] < 0:
+        raise ParameterError(f"seed={parameters['seed']}: must be at least 0")
+    model = parameters["model"]
+    if _PLACE.match(model) and not Path(model).expanduser().is_dir():
+        raise ParameterError(
+            f"model={model}: there is no such folder; give the folder of a model, a"
+            " hub id (OWNER/NAME) or a preset of conf/base/presets/model"
+        )
 
 
 def _check_loops(parameters: dict[str, Any]) -> None:
@@ -157,4 +221,12 @@ def _check_loops(parameters: dict[str, Any]) -> None:
         raise ParameterError(
             f"self_evolve.max_loops={wanted}: the graph has {max_loops()} loops; set"
             f" the environment variable {MAX_LOOPS_VARIABLE}={wanted}"
+        )
+
+
+def _check_own(parameters: dict[str, Any]) -> None:
+    if parameters.get("path") and not parameters.get("format", True):
+        raise ParameterError(
+            f"path={parameters['path']}: its format is missing; add format=NAME to"
+            " --params (pairs, hh, ser, scored or upvoted)"
         )

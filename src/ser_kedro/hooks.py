@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import warnings
-from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.io import CatalogProtocol
+from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
 
 from ser_kedro.configuration import ProjectConfigLoader
@@ -35,16 +35,7 @@ class ProjectHooks:
             self._loader.remember_data()
 
     @hook_impl
-    def after_pipeline_run(
-        self, run_params: dict[str, Any], catalog: CatalogProtocol
-    ) -> None:
-        """Print the table that the run was for."""
-        if SUMMARY in catalog and "self_evolve" in _names(run_params):
+    def after_pipeline_run(self, pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+        """Print the table that the run was for, if it came as far as that."""
+        if SUMMARY in pipeline.all_outputs():
             print(f"\n{catalog.load(SUMMARY)}")
-
-
-def _names(run_params: dict[str, Any]) -> set[str]:
-    named = run_params.get("pipeline_names") or [run_params.get("pipeline_name")]
-    return {name or "self_evolve" for name in named} - {"__default__"} or {
-        "self_evolve"
-    }

@@ -38,6 +38,12 @@ def environment(cwd, env=None):
 
 
 @pytest.fixture(scope="session")
+def shell():
+    """The environment variables of a shell in a copy."""
+    return environment
+
+
+@pytest.fixture(scope="session")
 def snapshot(tmp_path_factory):
     """The project as it is now: copies of one session do not differ."""
     return _copy(ROOT, tmp_path_factory.mktemp("snapshot") / "project")

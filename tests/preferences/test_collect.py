@@ -29,16 +29,17 @@ def row(prompt="Why?", chosen="g", rejected="b", source="s"):
     }
 
 
-def run(folder, rows, *, format="pairs", limit=1.0):
+def run(folder, rows, *, format="pairs", limit=1.0, **options):
     path = Path(folder) / "a.jsonl"
     lines = [r if isinstance(r, str) else json.dumps(r) for r in rows]
     path.write_text("\n".join(lines))
-    source = PreferenceSource(format=format, path=str(path))
+    source = PreferenceSource(format=format, path=str(path), **options)
     return collect(source, "train", Path(folder), limit)
 
 
 def kept(collected):
-    return map_table(collected.path).take(collected.indices).to_pylist()
+    rows = map_table(collected.path).take(collected.indices)
+    return rows.drop_columns("place").to_pylist()
 
 
 class TestKept:
@@ -157,6 +158,8 @@ class TestCheckPairs:
         "chosen": "g",
         "rejected": "b",
         "source": "",
+        "key": "Why?",
+        "place": "",
     }
 
     def batch(self, **changes):
@@ -199,3 +202,22 @@ class TestCheckPairs:
     def test_other_columns(self):
         with pytest.raises(DataError, match="columns"):
             check_pairs(self.batch(), PROMPTS)
+
+
+def test_single_turns_are_grouped_by_the_dialogue_they_were_cut_from(tmp_path):
+    history = "\n\nHuman: Why?\n\nAssistant: So.\n\nHuman: {}\n\nAssistant:"
+    rows = [row(history.format(last)) for last in ("Really?", "And then?")]
+
+    found = kept(run(tmp_path, rows, single_turn=True))
+
+    assert {pair["key"] for pair in found} == {"Why?"}
+    assert {pair["prompt"][0]["content"] for pair in found} == {"Really?", "And then?"}
+
+
+def test_conflicts_are_quoted_with_their_lines(tmp_path):
+    rows = [row("a"), row("a", chosen="b", rejected="g"), *map(row, "cdefgh")]
+
+    with pytest.raises(DataError, match="a.jsonl:1 conflicting_labels") as caught:
+        run(tmp_path, rows, limit=0.1)
+
+    assert "a.jsonl:2 conflicting_labels" in str(caught.value)

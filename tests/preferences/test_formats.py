@@ -140,7 +140,10 @@ class TestHH:
     def test_single_turn_keeps_the_last_question(self):
         pair = parse("hh", chosen=DIALOGUE + " g", rejected=DIALOGUE + " b")
 
-        assert last_turn_only(pair) == Pair((Message("user", "Really?"),), "g", "b")
+        cut = last_turn_only(pair)
+
+        assert cut == Pair((Message("user", "Really?"),), "g", "b")
+        assert cut.key == "Why?"
 
     @needs_data
     def test_all_of_the_real_files_is_accounted_for(self):

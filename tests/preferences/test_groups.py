@@ -7,9 +7,8 @@ from ser_kedro.preferences.groups import (
     SHINGLE,
     group_prompts,
     normalize,
-    prompt_key,
 )
-from ser_kedro.preferences.schema import Message
+from ser_kedro.preferences.schema import Message, prompt_key
 
 LONG = (
     "Please explain to me, step by step, how a sailing boat can move against the wind"

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from ser_kedro.preferences.groups import group_prompts, prompt_key
-from ser_kedro.preferences.schema import Message
+from ser_kedro.preferences.groups import group_prompts
+from ser_kedro.preferences.schema import Message, prompt_key
 from ser_kedro.preferences.world import (
     WorldParams,
     draw_pairs,

@@ -5,7 +5,8 @@ import torch
 
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.evolution.state import begin
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.json import write_json
+from ser_kedro.launch.reference import Reference, project_root
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import read_table
 from ser_kedro.preferences.schema import UNLABELED
@@ -184,8 +185,10 @@ def test_a_selection_has_no_label_to_leak(unlabeled):
     assert not {"chosen", "rejected", "a_is_chosen"} & set(UNLABELED.names)
 
 
-def judged(selection, remaining, scores, pool):
-    seed = Reference(kind="reward_model", path="", fingerprint="seed")
+def judged(selection, remaining, scores, pool, rewards=(0.1, 0.2)):
+    validation = {"chosen": list(rewards), "rejected": [0.0, 0.0]}
+    write_json(project_root() / "seed" / "validation.json", validation)
+    seed = Reference(kind="reward_model", path="seed", fingerprint="seed")
     return judge_progress(
         model=seed,
         scores=scores,
@@ -217,3 +220,11 @@ def test_a_pool_that_was_never_there_stops(score, table):
     assert state.stopped
     assert state.records[-1].pool_left == 0
     assert state.best_loop == 0
+
+
+def test_a_collapsed_model_selects_nothing_and_is_called_so(score, unlabeled, table):
+    scores = score(rows=table("rows", [], REMAINING))
+
+    state = judged(*select(scores, unlabeled), scores, pool=48, rewards=(0.0, 0.0))
+
+    assert state.records[-1].outcome == "collapsed"

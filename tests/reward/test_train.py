@@ -220,7 +220,7 @@ def test_rows_of_weight_zero_do_not_influence(job, weights, table, train_rows):
     dirty = weights(job(with_columns(table, garbage[:32], weight=weight)))
 
     for name in clean:
-        torch.testing.assert_close(clean[name], dirty[name], atol=1e-5, rtol=0)
+        torch.testing.assert_close(clean[name], dirty[name], atol=5e-5, rtol=0)
 
 
 def test_without_any_weight_nothing_moves(job, weights, table, train_rows, sft_model):
@@ -470,3 +470,15 @@ def test_a_checkpoint_loads_as_the_catalog_does(job):
 def test_a_model_that_is_not_there(tmp_path):
     with pytest.raises(ModelError, match="model=.*nowhere: cannot be loaded"):
         load_reward_model(tmp_path / "nowhere", 0)
+
+
+def test_bf16_training_saves_what_it_scores(job):
+    model = run(job(precision="bf16"))["model"]
+
+    assert model.metrics["reload_gap"] <= 1e-4
+    assert model.metrics["last_loss"] < model.metrics["first_loss"]
+
+
+def test_rows_longer_than_the_model_reads_are_refused(job):
+    with pytest.raises(ModelError, match=r"reward.max_length=4096: the model reads"):
+        run(job(max_length=4096))

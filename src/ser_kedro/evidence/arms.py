@@ -179,11 +179,6 @@ def evolve(
     return state
 
 
-def ser(road: Road) -> Reference:
-    """Return the model that honest self-evolution keeps."""
-    return evolve(road).best
-
-
 def leaky(road: Road) -> Reference:
     """Return the model kept when the truth removes wrong self-labels."""
 

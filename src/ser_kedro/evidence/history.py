@@ -25,6 +25,9 @@ COLUMNS = [
     "test_accuracy",
     "test_accuracy_low",
     "test_accuracy_high",
+    "trained_pairs",
+    "overlong_pairs",
+    "equal_pairs",
     "outcome",
     "stop_reason",
     "selected_model",
@@ -89,10 +92,8 @@ def evolution_history(
         }
         if record.model is not None:
             scores = Reference.model_validate(test_scores[str(record.loop)])
-            row |= _test_figures(scores, groups, params) | {
-                name: record.model.metrics[name]
-                for name in ("validation_accuracy", "validation_log_loss")
-            }
+            row |= _test_figures(scores, groups, params)
+            row |= _training_figures(record.model)
         if record.selection is not None and record.selected:
             row["self_label_accuracy"] = self_label_accuracy(record.selection, audit)
         rows.append(row)
@@ -108,6 +109,17 @@ def gain(
     """Return the paired difference in test accuracy, evolved minus seed."""
     difference = correct_pairs(evolved_scores) - correct_pairs(seed_scores)
     return mean_by_group(difference, prompt_groups(test_pairs), params)
+
+
+def _training_figures(model: Reference) -> dict[str, float]:
+    metrics, encoding = model.metrics, model.metrics["encoding"]
+    return {
+        "validation_accuracy": metrics["validation_accuracy"],
+        "validation_log_loss": metrics["validation_log_loss"],
+        "trained_pairs": encoding["kept"],
+        "overlong_pairs": encoding["overlong"],
+        "equal_pairs": encoding["equal"],
+    }
 
 
 def _test_figures(

@@ -50,7 +50,9 @@ def mean_by_group(
     sums = np.bincount(index, weights=values)
     sizes = np.bincount(index).astype(np.float64)
     mean = float(values.mean())
-    if len(sums) < 2 or np.ptp(values) == 0:
+    if len(sums) < 2:
+        return Estimate(mean, float("nan"), float("nan"))  # one prompt says nothing
+    if np.ptp(values) == 0:
         return Estimate(mean, mean, mean)
 
     def ratio(total: Floats, size: Floats, axis: int = -1) -> Floats:

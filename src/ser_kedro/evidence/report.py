@@ -78,6 +78,7 @@ def summary(
         f" {labels.preference + labels.sft:,}.",
         "",
         *_row_lines(data_report),
+        _length_line(history),
         "",
     ]
     return "\n".join(lines)
@@ -167,6 +168,18 @@ def _row_lines(data_report: dict[str, Any]) -> list[str]:
             f" {lost:,} dropped{f' ({dropped})' if dropped else ''}."
         )
     return lines
+
+
+def _length_line(history: pd.DataFrame) -> str:
+    trained = history.dropna(subset=["trained_pairs"])
+    over, equal = (
+        ", ".join(f"{count:,.0f}" for count in trained[name])
+        for name in ("overlong_pairs", "equal_pairs")
+    )
+    return (
+        f"Training pairs above reward.max_length, by loop: {over}; dropped since"
+        f" truncation made their responses equal: {equal}."
+    )
 
 
 def _outcome(row: Any) -> str:

@@ -54,6 +54,10 @@ class EvolutionParams(BaseModel):
     standard_errors: float = Field(1.0, ge=0)
     collapse_standard_errors: float = Field(2.0, gt=0)
 
+    def last_loop(self, graph: int) -> int:
+        """Return the number of the last loop that may run of the ``graph`` ones."""
+        return min(self.max_loops or graph, graph)
+
     @model_validator(mode="after")
     def _schedule_given(self) -> EvolutionParams:
         if self.status_rule == "schedule" and not self.schedule:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
+
 from ser_kedro.launch.reference import Reference
 
 
@@ -44,10 +45,12 @@ class Checkpoint:
         """Load the weights, as transformers' auto classes do."""
         import transformers
 
-        auto = {
-            "language_model": transformers.AutoModelForCausalLM,
-            "reward_model": transformers.AutoModelForSequenceClassification,
-        }[self.reference.kind]
+        if self.reference.kind == "reward_model":
+            auto = transformers.AutoModelForSequenceClassification
+        elif "skipped" in self.metrics:  # an encoder, which SFT passed on
+            auto = transformers.AutoModel
+        else:
+            auto = transformers.AutoModelForCausalLM
         return auto.from_pretrained(self.path)
 
     def load_tokenizer(self) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import cache, lru_cache
 from pathlib import Path
+from typing import Literal
 
 # A job is asked for its fingerprint many times, and a model weighs gigabytes: what is
 # larger than this many bytes is read again only if its size or its time has changed.
@@ -38,16 +39,24 @@ def hash_folder(folder: Path) -> str:
 
 
 @cache
-def hub_revision(name: str, revision: str | None) -> str | None:
-    """Return the commit of a hub model, as far as it can be known.
+def hub_revision(
+    name: str,
+    revision: str | None,
+    kind: Literal["model", "dataset"] = "model",
+) -> str | None:
+    """Return the commit of a model or data set of the hub, as far as it can be known.
 
     Asks the hub; without a network, the local cache; else the name that was given.
     Once a process: a job must not change its fingerprint while it runs.
     """
     from huggingface_hub import HfApi, try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
 
     try:
-        return HfApi().model_info(name, revision=revision).sha
+        return HfApi().repo_info(name, revision=revision, repo_type=kind).sha
+    except HFValidationError:
+        return revision  # no name of the hub: loading will say so
     except Exception:  # offline, private or not there: loading will say which
-        cached = try_to_load_from_cache(name, "config.json", revision=revision)
+        file = "config.json" if kind == "model" else "README.md"
+        cached = try_to_load_from_cache(name, file, revision=revision, repo_type=kind)
         return Path(cached).parent.name if isinstance(cached, str) else revision

@@ -105,14 +105,19 @@ def commit(job: Job, staging: Path, outputs: dict[str, Output]) -> dict[str, Ref
     write_json(staging / RESULT, record)
     _flush_to_disk(staging)
     staging.rename(place)
+    _flush(place.parent)
     return references
 
 
 def _flush_to_disk(folder: Path) -> None:
     # The rename must not reach the disk before the content does (a pulled plug).
     for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _flush(path)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

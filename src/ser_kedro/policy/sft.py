@@ -59,9 +59,12 @@ class SftJob(Job):
     @quiet()
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``model``: weights and tokenizer."""
+        import torch
+
         from ser_kedro.reward.encode import Encoder, ensure_pad_token
         from ser_kedro.reward.model import is_encoder
 
+        torch.manual_seed(self.seed)  # a new pad token's embedding is drawn
         model, tokenizer = self._start()
         ensure_pad_token(tokenizer, model)
         if is_encoder(model.config):
@@ -93,7 +96,7 @@ class SftJob(Job):
         )
 
         from ser_kedro.policy.scratch import random_model, train_tokenizer
-        from ser_kedro.reward.model import from_pretrained, is_encoder
+        from ser_kedro.reward.model import check_window, from_pretrained, is_encoder
 
         if (scratch := self.model.scratch) is not None:
             tokenizer = train_tokenizer(self._texts(), scratch.vocab_size)
@@ -101,6 +104,7 @@ class SftJob(Job):
             return random_model(scratch, tokenizer, length, self.seed), tokenizer
         name, revision = self.model.name, self.model.revision
         config = from_pretrained(AutoConfig, name, revision=revision)
+        check_window(config, self.params.max_length, "sft")
         loader = AutoModel if is_encoder(config) else AutoModelForCausalLM
         model = from_pretrained(loader, name, revision=revision, dtype=torch.float32)
         return model, from_pretrained(AutoTokenizer, name, revision=revision)
@@ -115,11 +119,11 @@ class SftJob(Job):
     def _train(
         self, model: Any, encoder: Encoder, workspace: Path
     ) -> tuple[Any, dict[str, Any]]:
+        from datasets import Dataset
         from trl import SFTConfig, SFTTrainer
 
-        from datasets import Dataset
         from ser_kedro.reward.encode import EncodingCount
-        from ser_kedro.reward.lora import adapter_config, merged
+        from ser_kedro.reward.lora import adapter_config, trained_model
         from ser_kedro.reward.trainer import train, training_arguments
 
         counts = EncodingCount()
@@ -142,16 +146,21 @@ class SftJob(Job):
             peft_config=adapter_config(self.params.lora, "CAUSAL_LM"),
         )
         metrics = train(trainer, workspace, "sft")
-        return merged(trainer.model), {**metrics, "encoding": counts.as_metrics()}
+        return trained_model(trainer), {**metrics, "encoding": counts.as_metrics()}
 
     def _encode(self, encoder: Encoder, counts: Any) -> Iterator[pa.RecordBatch]:
         both = self.params.target == "both"
         for batch in read_table(self.pairs).to_batches(1024):
             rows = batch.select(["prompt", "chosen", "rejected"]).to_pydict()
-            other = rows["rejected" if both else "chosen"]
+            # In an order of their own, so that no label shows in the order of rows.
+            responses = [
+                sorted(pair) if both else (pair[0], pair[0])
+                for pair in zip(rows["chosen"], rows["rejected"], strict=True)
+            ]
+            one, other = zip(*responses, strict=True)
             ids: list[list[int]] = []
             labels: list[list[int]] = []
-            for pair in encoder.pairs(rows["prompt"], rows["chosen"], other):
+            for pair in encoder.pairs(rows["prompt"], one, other):
                 if not counts.admit(pair, self.params.overlong, compared=False):
                     continue
                 for response in (pair.a, pair.b) if both else (pair.a,):

@@ -17,10 +17,16 @@ from tqdm.auto import tqdm
 from ser_kedro.errors import DataError
 from ser_kedro.launch.table import BATCH, map_table, write_table
 from ser_kedro.preferences.records import DropReason
-from ser_kedro.preferences.schema import LABELED, Pair, check_pairs
+from ser_kedro.preferences.schema import LABELED, Pair, check_pairs, prompt_key
 from ser_kedro.preferences.source import Dropped, Part, PreferenceSource
 
-RAW = pa.schema([column for column in LABELED if column.name != "group"])
+RAW = pa.schema(
+    [
+        *(column for column in LABELED if column.name != "group"),
+        pa.field("key", pa.string()),
+        pa.field("place", pa.string()),
+    ]
+)
 EXAMPLES = 3
 
 # These rows are good; there is only no use for them.
@@ -53,6 +59,7 @@ class Collected:
 class _Tally:
     """What is held in memory: counts, and 17 bytes for a row."""
 
+    read: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     examples: list[tuple[str, str, str]] = field(default_factory=list)
     ids: bytearray = field(default_factory=bytearray)
@@ -96,11 +103,15 @@ def collect(
     collected = Collected(
         path=path,
         indices=indices,
-        read=len(indices) + tally.dropped.total(),
+        read=tally.read,
         kept=len(indices),
         dropped=dict(sorted(tally.dropped.items())),
         examples=tuple(tally.examples),
     )
+    if collected.read != collected.kept + tally.dropped.total():
+        raise DataError(
+            f"{name}: {collected.read} rows read, but not all accounted for"
+        )
     _judge(collected, name, max_bad_rows)
     return collected
 
@@ -108,6 +119,7 @@ def collect(
 def _batches(items: Iterator[Pair | Dropped], tally: _Tally) -> Iterator[Any]:
     while chunk := list(islice(items, BATCH)):
         pairs = []
+        tally.read += len(chunk)
         for item in chunk:
             if isinstance(item, Dropped):
                 tally.drop(item)
@@ -130,6 +142,10 @@ def _batch(pairs: list[Pair], tally: _Tally) -> pa.RecordBatch:
         "chosen": [pair.chosen for pair in pairs],
         "rejected": [pair.rejected for pair in pairs],
         "source": [pair.source for pair in pairs],
+        "key": [
+            prompt_key(pair.prompt) if pair.key is None else pair.key for pair in pairs
+        ],
+        "place": [pair.place for pair in pairs],
     }
     batch = pa.RecordBatch.from_pydict(columns, schema=RAW)
     check_pairs(batch, RAW)
@@ -161,12 +177,13 @@ def _judge_copies(table: pa.Table, rows: NDArray[np.int64], tally: _Tally) -> in
     if len({tally.labels[row] for row in rows}) == 1:
         tally.dropped[DropReason.duplicate.value] += len(rows) - 1
         # Nothing else differs between copies, so this leaves no choice to the order.
-        return int(min(rows, key=lambda row: table["source"][int(row)].as_py()))
+        columns = ("source", "key")
+        return int(min(rows, key=lambda i: [table[c][int(i)].as_py() for c in columns]))
     asked = table["prompt"][int(rows[0])].as_py()[-1]["content"]
-    name = table["pair_id"][int(rows[0])].as_py()
     detail = f"labelled both ways in {len(rows)} rows: {asked[:80]!r}"
-    for _ in rows:
-        tally.drop(Dropped(DropReason.conflicting_labels, f"pair {name}", detail))
+    for row in rows:
+        place = table["place"][int(row)].as_py() or "the demo world"
+        tally.drop(Dropped(DropReason.conflicting_labels, place, detail))
     return -1
 
 

@@ -21,7 +21,7 @@ from ser_kedro.preferences.records import (
     read_prompt,
     read_text,
 )
-from ser_kedro.preferences.schema import Pair
+from ser_kedro.preferences.schema import Pair, prompt_key
 
 __all__ = ["FORMATS", "BadRow", "DropReason", "Parser", "last_turn_only"]
 
@@ -29,8 +29,11 @@ Parser = Callable[[Record], Iterator[Pair]]
 
 
 def last_turn_only(pair: Pair) -> Pair:
-    """Return the pair with nothing but the last user turn as its prompt."""
-    return replace(pair, prompt=pair.prompt[-1:])
+    """Return the pair with nothing but the last user turn as its prompt.
+
+    It is still grouped by the first turn: pairs of one dialogue stay on one side.
+    """
+    return replace(pair, prompt=pair.prompt[-1:], key=prompt_key(pair.prompt))
 
 
 def parse_pairs(record: Record) -> Iterator[Pair]:

@@ -7,28 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_kedro.preferences.schema import Message
-
 SHINGLE = 5
 _PERMUTATIONS = 64
 _BATCH = 1024
-
-
-def prompt_key(prompt: Sequence[Message]) -> str:
-    """Return the text by which a prompt is grouped: its first user turn.
-
-    Dialogues that start with the same question and go on differently belong together.
-    """
-    for turn in prompt:
-        if turn.role == "user":
-            return turn.content
-    return prompt[0].content if prompt else ""
 
 
 def normalize(key: str) -> str:
@@ -49,7 +36,7 @@ def group_prompts(keys: Iterable[str], threshold: float = 0.8) -> NDArray[np.int
     than a shingle are their own only shingle.
 
     Args:
-        keys: The texts to group, of length ``n``; see ``prompt_key``.
+        keys: The texts to group, of length ``n``; see ``schema.prompt_key``.
         threshold: Jaccard similarity in (0, 1] from which on two texts are near copies.
 
     Returns:

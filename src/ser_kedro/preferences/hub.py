@@ -8,6 +8,7 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from ser_kedro.errors import DataError
+from ser_kedro.launch.files import hub_revision
 from ser_kedro.preferences.records import Raw, first_line
 
 HUB = "hub://"
@@ -20,9 +21,7 @@ def read_hub(place: str) -> Iterator[Raw]:
     Raises:
         DataError: If the place is not well-formed, or the hub does not give it.
     """
-    parts = urlsplit(place)
-    name = f"{parts.netloc}{parts.path}".strip("/")
-    options = dict(parse_qsl(parts.query))
+    name, options = _named(place)
     unknown = sorted(set(options) - set(_OPTIONS))
     if not name or unknown:
         raise DataError(
@@ -47,6 +46,17 @@ def read_hub(place: str) -> Iterator[Raw]:
     return _records(place, cast("Iterable[dict[str, Any]]", stream))
 
 
+def commit_of(place: str) -> str | None:
+    """Return the commit of a place on the hub, as far as it can be known."""
+    name, options = _named(place)
+    return hub_revision(name, options.get("revision"), "dataset")
+
+
+def _named(place: str) -> tuple[str, dict[str, str]]:
+    parts = urlsplit(place)
+    return f"{parts.netloc}{parts.path}".strip("/"), dict(parse_qsl(parts.query))
+
+
 def _records(place: str, stream: Iterable[dict[str, Any]]) -> Iterator[Raw]:
     try:
         for number, record in enumerate(stream, 1):
@@ -59,5 +69,6 @@ def _unreachable(place: str, error: Exception) -> DataError:
     return DataError(
         f"{place}: cannot be read from the Hugging Face hub ({first_line(error)});"
         " to use a local copy, kedro run --pipelines self_evolve --env own --params"
-        " path=FILE,format=FORMAT, or in the same env --params path=FILE"
+        " path=FILE,format=FORMAT, or in the same env --params"
+        " path=FILE,test_path=FILE (test_path=null holds some pairs out)"
     )

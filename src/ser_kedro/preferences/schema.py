@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -62,12 +63,17 @@ class Pair:
         chosen: The preferred response, not empty.
         rejected: The other response, not empty, not equal to ``chosen``.
         source: Where the pair is from; free text.
+        key: What its prompt is grouped by, where that is not its first user turn; no
+            part of the pair's identity.
+        place: File and line it was read from, where it was; no part of it either.
     """
 
     prompt: tuple[Message, ...]
     chosen: str
     rejected: str
     source: str = ""
+    key: str | None = field(default=None, compare=False)
+    place: str = field(default="", compare=False)
 
     @property
     def pair_id(self) -> str:
@@ -85,7 +91,8 @@ class Pair:
 def check_pairs(batch: pa.RecordBatch, schema: pa.Schema) -> None:
     """Check a batch of pairs against what its schema cannot say.
 
-    Nothing may be null, texts (but for ``source``) and prompts may not be empty, a
+    Nothing may be null, texts (but for ``source``, ``key`` and
+    ``place``) and prompts may not be empty, a
     ``pair_id`` has 32 hexadecimal digits, and the two responses of a pair differ.
 
     Args:
@@ -115,11 +122,11 @@ def check_pairs(batch: pa.RecordBatch, schema: pa.Schema) -> None:
 def _rules(names: tuple[str, ...]) -> pandera.DataFrameSchema:
     import pandera.pandas as pandera
 
-    filled = pandera.Check.str_length(min_value=1)
+    text, filled = pandera.Column(str), pandera.Check.str_length(min_value=1)
     special = {
         "pair_id": pandera.Column(str, pandera.Check.str_matches(r"\A[0-9a-f]{32}\Z")),
         "prompt": pandera.Column(int, pandera.Check.gt(0, error="an empty prompt")),
-        "source": pandera.Column(str),
+        **dict.fromkeys(("source", "key", "place"), text),
         "a_is_chosen": pandera.Column(bool),
     }
     columns = {n: special.get(n, pandera.Column(str, filled)) for n in names}
@@ -131,3 +138,14 @@ def _rules(names: tuple[str, ...]) -> pandera.DataFrameSchema:
         )
     ]
     return pandera.DataFrameSchema(columns, checks=differ if responses else [])
+
+
+def prompt_key(prompt: Sequence[Message]) -> str:
+    """Return the text by which a prompt is grouped: its first user turn.
+
+    Dialogues that start with the same question and go on differently belong together.
+    """
+    for turn in prompt:
+        if turn.role == "user":
+            return turn.content
+    return prompt[0].content if prompt else ""

@@ -6,8 +6,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -24,7 +23,7 @@ from ser_kedro.preferences.files import (
     read_records,
 )
 from ser_kedro.preferences.formats import FORMATS, BadRow, DropReason, last_turn_only
-from ser_kedro.preferences.hub import HUB
+from ser_kedro.preferences.hub import HUB, commit_of
 from ser_kedro.preferences.records import Raw, first_line
 from ser_kedro.preferences.schema import Pair
 from ser_kedro.preferences.world import WorldParams, draw_pairs
@@ -150,14 +149,15 @@ class PreferenceSource(BaseModel):
                 yield Dropped(reason, raw.place, raw.detail)
                 continue
             try:
-                yield from parse(raw.record)
+                for pair in parse(raw.record):
+                    yield replace(pair, place=raw.place)
             except BadRow as bad:
                 yield Dropped(bad.reason, raw.place, bad.detail)
 
     def _content(self, part: Part) -> list[str]:
         place = self.place(part)
         if place.startswith(HUB):
-            return [place]
+            return [place, str(commit_of(place))]
         return sorted(_fingerprint(file, place) for file in find_files(place))
 
 
@@ -180,11 +180,4 @@ def _fingerprint(file: FoundFile, place: str) -> str:
             return f"{file.kind} {file.fs.checksum(file.path)}"
         except Exception as error:  # every file system has its own errors
             raise DataError(f"{place}: cannot be read ({first_line(error)})") from error
-    stat = Path(file.path).stat()
-    return f"{file.kind} {_hash(file.path, stat.st_size, stat.st_mtime_ns)}"
-
-
-@lru_cache(maxsize=4096)
-def _hash(path: str, size: int, changed: int) -> str:
-    # A fingerprint is asked for many times in a run; gigabytes are read once.
-    return hash_file(Path(path))
+    return f"{file.kind} {hash_file(Path(file.path))}"

@@ -95,7 +95,7 @@ def assign(
     preferred can matter.
 
     Args:
-        keys: The key of every training row's prompt (``groups.prompt_key``).
+        keys: The key of every training row's prompt (``schema.prompt_key``).
         params: The shares.
         seed: Of the order of the groups.
         test_keys: The same of a given test set. Training rows that share a group with

@@ -22,14 +22,12 @@ from pydantic import (
 from ser_kedro.launch.job import Job, Output
 from ser_kedro.launch.table import map_table, reorder, write_table
 from ser_kedro.preferences.collect import Collected, collect
-from ser_kedro.preferences.groups import prompt_key
 from ser_kedro.preferences.records import DropReason
 from ser_kedro.preferences.schema import (
     AUDIT,
     LABELED,
     PROMPTS,
     UNLABELED,
-    Message,
     check_pairs,
 )
 from ser_kedro.preferences.source import Part as SourcePart
@@ -83,7 +81,7 @@ class SplitJob(Job):
     """
 
     stage: ClassVar[str] = "data_split"
-    libraries: ClassVar[tuple[str, ...]] = ("datasketch", "pyarrow")
+    libraries: ClassVar[tuple[str, ...]] = ("datasketch", "numpy", "pyarrow")
 
     source: PreferenceSource
     params: SplitParams = SplitParams()
@@ -223,8 +221,9 @@ def _each_prompt(
 
 
 def _prompt_keys(collected: Collected) -> list[str]:
-    prompts = _each_prompt(map_table(collected.path), collected.indices)
-    return [prompt_key([Message(**turn) for turn in prompt]) for prompt in prompts]
+    keys = map_table(collected.path).select(["key"])
+    batches = reorder(keys, collected.indices)
+    return [key for batch in batches for key in batch["key"].to_pylist()]
 
 
 def _rows(collected: Collected, groups: list[str]) -> _Rows:

@@ -28,6 +28,11 @@ def adapter_config(
     )
 
 
-def merged(model: Any) -> Any:
-    """Return the plain model, with adapters merged into its weights if it has any."""
+def trained_model(trainer: Any) -> Any:
+    """Return what a trainer has trained as a plain model, adapters merged.
+
+    Accelerate's autocast is taken off: rewards are computed in the precision of the
+    weights, as they will be once the model is loaded from its folder.
+    """
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     return model.merge_and_unload() if isinstance(model, PeftModel) else model

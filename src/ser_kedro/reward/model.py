@@ -58,6 +58,25 @@ def from_pretrained(loader: Any, name: str | Path, **options: Any) -> Any:
         ) from error
 
 
+def check_window(config: PretrainedConfig, max_length: int, section: str) -> None:
+    """Refuse rows that are longer than a model can read.
+
+    Args:
+        config: The model's configuration.
+        max_length: Tokens of a row.
+        section: The section of the parameters that says so.
+
+    Raises:
+        ModelError: If the model has fewer positions.
+    """
+    window = getattr(config, "max_position_embeddings", None)
+    if window is not None and max_length > window:
+        raise ModelError(
+            f"{section}.max_length={max_length}: the model reads {window} tokens at"
+            f" most; give --params {section}.max_length={window}"
+        )
+
+
 def load_reward_model(
     folder: Path, seed: int
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

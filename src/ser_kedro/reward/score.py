@@ -45,7 +45,12 @@ class ScoreJob(Job):
     """
 
     stage: ClassVar[str] = "scores"
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers")
+    libraries: ClassVar[tuple[str, ...]] = (
+        "torch",
+        "transformers",
+        "tokenizers",
+        "trl",
+    )
 
     model: Reference
     pairs: Reference

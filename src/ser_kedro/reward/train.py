@@ -21,6 +21,7 @@ from ser_kedro.reward.quiet import quiet
 
 if TYPE_CHECKING:
     from datasets import Dataset
+
     from ser_kedro.reward.calibrate import Rewards
     from ser_kedro.reward.encode import Encoder, EncodingCount
 
@@ -60,6 +61,8 @@ class TrainRewardJob(Job):
         "trl",
         "peft",
         "accelerate",
+        "tokenizers",
+        "scipy",
     )
 
     start: Reference
@@ -72,11 +75,16 @@ class TrainRewardJob(Job):
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``model``: weights, tokenizer, calibration, validation rewards."""
         from ser_kedro.reward.encode import Encoder
-        from ser_kedro.reward.model import load_reward_model, save_checked
+        from ser_kedro.reward.model import (
+            check_window,
+            load_reward_model,
+            save_checked,
+        )
 
         if self.validation.rows == 0:
             raise DataError(f"{self.stage}: there are no validation pairs")
         model, tokenizer = load_reward_model(self.start.location, self.seed)
+        check_window(model.config, self.params.max_length, "reward")
         encoder = Encoder(tokenizer, self.params.max_length)
         rows, counts = self._encode(encoder, workspace)
         trained, metrics = self._train(model, tokenizer, rows, workspace)
@@ -100,6 +108,7 @@ class TrainRewardJob(Job):
         self, encoder: Encoder, workspace: Path
     ) -> tuple[Dataset, EncodingCount]:
         from datasets import Dataset
+
         from ser_kedro.reward.encode import EncodingCount
 
         counts = EncodingCount()
@@ -149,7 +158,7 @@ class TrainRewardJob(Job):
         from trl import RewardConfig
         from trl.trainer.utils import disable_dropout_in_model
 
-        from ser_kedro.reward.lora import adapter_config, merged
+        from ser_kedro.reward.lora import adapter_config, trained_model
         from ser_kedro.reward.trainer import (
             PairCollator,
             SerRewardTrainer,
@@ -171,7 +180,7 @@ class TrainRewardJob(Job):
             hinge_margin=self.params.margin,
         )
         metrics = train(trainer, workspace, "reward model")
-        return merged(trainer.model).eval(), metrics
+        return trained_model(trainer).eval(), metrics
 
     def _validate(
         self, model: Any, encoder: Encoder, folder: Path
@@ -196,7 +205,7 @@ class TrainRewardJob(Job):
         margins = (chosen - rejected) / calibration.temperature
         return {
             "validation_pairs": len(table),
-            "validation_accuracy": float(np.mean(margins > 0)),
+            "validation_accuracy": float(np.mean((margins > 0) + 0.5 * (margins == 0))),
             "validation_log_loss": float(np.mean(log_losses(margins))),
             "offset": calibration.offset,
             "temperature": calibration.temperature,

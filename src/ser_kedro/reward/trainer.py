@@ -18,6 +18,7 @@ from transformers import (
 from trl import RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
+from ser_kedro.launch.json import read_json
 from ser_kedro.reward.losses import pair_losses, weighted_mean
 from ser_kedro.reward.params import TrainingParams
 
@@ -173,9 +174,18 @@ def last_checkpoint(workspace: Path) -> str | None:
     complete = [
         path.parent
         for path in (workspace / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")
+        if _is_whole(path)
     ]
     newest = max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
     return str(newest) if newest else None
+
+
+def _is_whole(state: Path) -> bool:
+    try:
+        read_json(state)
+    except ValueError:
+        return False
+    return True
 
 
 def train(trainer: Any, workspace: Path, title: str) -> dict[str, float]:

@@ -123,7 +123,7 @@ def judge_progress(
         remaining=reference_of(remaining),
         state=state,
         params=params,
-        last_loop=min(params.max_loops or max_loops(), max_loops()),
+        last_loop=params.last_loop(max_loops()),
     ).model_dump(mode="json")
 
 

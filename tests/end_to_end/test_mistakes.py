@@ -1,0 +1,163 @@
+"""A mistake ends in one line that says what, where and what to do; exit code 2."""
+
+import json
+import re
+import shutil
+
+import pytest
+
+pytestmark = pytest.mark.end_to_end
+
+ROAD = ("--pipelines", "self_evolve")
+OWN = (*ROAD, "--env", "own", "--params")
+DEMO = (*ROAD, "--env", "test", "--params")
+
+
+@pytest.fixture(scope="module")
+def project(new_project):
+    """A copy with a good file, one of other columns and an empty one."""
+    project = new_project()
+    pairs = [
+        {"prompt": f"Say {i}.", "chosen": f"Yes, {i}.", "rejected": f"No, not {i}."}
+        for i in range(300)
+    ]
+    odd = [{"question": "Why?", "answer": "So."}] * 20
+    for name, rows in {"good": pairs, "odd": odd, "empty": []}.items():
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (project / f"{name}.jsonl").write_text(text, "utf-8")
+    (project / "no_model").mkdir()
+    return project
+
+
+@pytest.fixture
+def line_of(kedro, project):
+    """The one line that a mistaken ``kedro run`` ends in."""
+
+    def run(*args, env=None):
+        done = kedro("run", *args, cwd=project, env=env)
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr + done.stdout
+        *before, last = done.stderr.splitlines()
+        assert last.startswith("Error: "), done.stderr
+        logged = re.compile(r"\d\d:\d\d:\d\d (INFO|WARNING) ")
+        assert [line for line in before if not logged.match(line)] == []
+        assert len(last) < 600
+        return last
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ("path=nosuch.jsonl,format=pairs", ["nosuch.jsonl", "no such file"]),
+        ("path=good.jsonl,format=pears", ["format='pears'", "did you mean pairs?"]),
+        ("path=good.jsonl", ["path=good.jsonl", "format is missing"]),
+        ("format=pairs", ["path is missing"]),
+        ("path=good.jsonl,format=demo_world", ["demo_world reads no file"]),
+        ("path=odd.jsonl,format=pairs", ["odd.jsonl:1", "missing_keys", "chosen"]),
+        ("path=empty.jsonl,format=pairs", ["empty.jsonl"]),
+        (
+            "path=good.jsonl,format=pairs,test_path=odd.jsonl",
+            ["odd.jsonl (test)", "20 of 20", "odd.jsonl:1", "missing_keys"],
+        ),
+        (
+            "path=good.jsonl,format=pairs,test_path=nosuch.jsonl",
+            ["nosuch.jsonl", "no such file"],
+        ),
+        ("path=good.jsonl,format=pairs,single_turn=yes", ["--params single_turn"]),
+    ],
+)
+def test_own_data(line_of, params, said):
+    line = line_of(*OWN, f"model=test,{params}")
+    assert all(words in line for words in said), line
+
+
+def test_own_data_not_yet_given(line_of):
+    line = line_of(*ROAD, "--env", "own")
+    assert "no data yet" in line and "--params path=FILE,format=FORMAT" in line
+
+
+@pytest.mark.parametrize(
+    ("params", "said"),
+    [
+        ("sed=3", ["--params sed:", "environment test", "did you mean seed?"]),
+        ("reward.epoch=3", ["--params reward.epoch:", "did you mean reward.epochs?"]),
+        ("data.world.pear=3", ["did you mean data.world.pairs?"]),
+        ("qqqq=3", ["--params qqqq:", "conf/"]),
+        ("seed=abc", ["Error: seed=abc:", "whole number"]),
+        ("seed=-1", ["Error: seed=-1:", "at least 0"]),
+        ("seed=1.5", ["Error: seed=1.5:", "whole number"]),
+        ("model=7", ["Error: model=7:", "name"]),
+        ("reward.epochs=abc", ["reward.epochs=abc:", "valid number"]),
+        ("reward.epochs=0", ["reward.epochs=0:", "greater than 0"]),
+        ("reward.loss=logstic", ["reward.loss=logstic:", "'logistic' or 'hinge'"]),
+        ("reward.lora.rank=3", ["reward.lora."]),
+        ("reward=3", ["--params reward=3:", "parameters of its own"]),
+        ("data=3", ["--params data=3:", "parameters of its own"]),
+        ("self_evolve=3", ["--params self_evolve=3:", "parameters of its own"]),
+        ("self_evolve.tau_high=2", ["self_evolve.tau_high=2:", "or equal to 1"]),
+        ("self_evolve.max_loops=two", ["self_evolve.max_loops=two:", "integer"]),
+        ("self_evolve.max_loops=9", ["has 4 loops", "SER_KEDRO_MAX_LOOPS=9"]),
+        ("data_split.sft_share=3", ["data_split.sft_share=3:", "less than 1"]),
+        ("data.world.pairs=abc", ["world.pairs:", "valid integer"]),
+        ("evaluation.resamples=1", ["evaluation.resamples=1:", "100"]),
+        ("launcher=nosuch", ["launcher=nosuch:", "inline"]),
+        ("path=good.jsonl", ["--params path:", "--env own"]),
+        ("path=good.jsonl,format=pairs", ["--params path:", "--env own"]),
+        ("model=./nosuch/model", ["Error: model=./nosuch/model:", "no such folder"]),
+        ("model=/nosuch/model", ["Error: model=/nosuch/model:", "no such folder"]),
+        ("model=nosuch/model", ["model=nosuch/model", "cannot be loaded"]),
+        ("model=./no_model", ["model=./no_model", "cannot be loaded"]),
+    ],
+)
+def test_parameters(line_of, params, said):
+    line = line_of(*DEMO, params)
+    assert all(words in line for words in said), line
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--env", "nosuch"), ["--env nosuch:", "base", "hh_rlhf", "own", "test"]),
+        (("--pipelines", "self_evolv"), ["self_evolv:", "did you mean self_evolve?"]),
+        (("--pipeline", "nosuch"), ["nosuch:", "known:", "self_evolve"]),
+        (("--env", "test", "--to-nodes", "nosuch"), ["nosuch"]),
+        (("--env", "test", "--from-inputs", "nosuch"), ["nosuch"]),
+        (("--env", "test", "--namespaces", "nosuch"), ["nosuch"]),
+    ],
+)
+def test_options(line_of, options, said):
+    line = line_of(*options)
+    assert all(words in line for words in said), line
+
+
+@pytest.mark.parametrize("loops", ["zero", "0", "-1", "1.5"])
+def test_loops_of_the_graph(line_of, loops):
+    line = line_of("--env", "test", env={"SER_KEDRO_MAX_LOOPS": loops})
+    assert f"SER_KEDRO_MAX_LOOPS={loops}: must be a whole number from 1" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("rewrad: {epochs: 3}", ["rewrad:", "conf/mine", "did you mean reward?"]),
+        ("reward: {epoch: 3}", ["reward.epoch=3:", "not permitted"]),
+        ("reward: {margin: abc}", ["reward.margin=abc:", "valid number"]),
+        ("seed: abc", ["seed=abc:", "whole number"]),
+        ("data: {world: {pear: 3}}", ["world.pear", "not permitted"]),
+        ("data: {format: pears}", ["format='pears'", "did you mean pairs?"]),
+    ],
+)
+def test_files_in_conf(line_of, project, text, said):
+    folder = project / "conf" / "mine"
+    shutil.copytree(project / "conf" / "test", folder, dirs_exist_ok=True)
+    (folder / "parameters.yml").write_text(f"model: test\n{text}\n")
+    line = line_of(*ROAD, "--env", "mine")
+    assert all(words in line for words in said), line
+
+
+@pytest.mark.parametrize("env", ["hh_rlhf", "ultrafeedback", "tldr", "stack_overflow"])
+def test_hub_without_a_network(line_of, env):
+    line = line_of(*ROAD, "--env", env)
+    assert "hub://" in line and "path=FILE" in line

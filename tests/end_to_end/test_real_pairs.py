@@ -1,0 +1,34 @@
+"""The whole road on pairs that nobody here wrote, as small as it goes."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+pytestmark = pytest.mark.end_to_end
+
+DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
+CASES = {
+    "parsed": ("hh_rlhf_base_train.jsonl.gz", "pairs"),
+    "raw": ("hh_rlhf_raw_harmless_base.jsonl.gz", "hh"),
+}
+
+
+@pytest.mark.skipif(not DATA.is_dir(), reason="no ../shared/data beside the project")
+@pytest.mark.parametrize("case", CASES)
+def test_runs_to_the_end(case, copy, kedro):
+    file, format = CASES[case]
+    place = copy()
+
+    done = kedro(
+        *("run", "--pipelines", "self_evolve", "--env", "own", "--params"),
+        f"path={DATA / file},format={format},model=test,self_evolve.max_loops=1,"
+        "reward.epochs=1",
+        cwd=place,
+    )
+
+    assert done.returncode == 0, done.stderr
+    found = (place / "data/own/08_reporting/evolution_history.parquet").rglob("*")
+    history = pd.read_parquet(next(path for path in found if path.is_file()))
+    assert history["test_accuracy"].iloc[0] > 0.4
+    assert "Rows (train): " in done.stdout
