@@ -16,19 +16,18 @@ CASES = {
 
 @pytest.mark.skipif(not DATA.is_dir(), reason="no ../shared/data beside the project")
 @pytest.mark.parametrize("case", CASES)
-def test_runs_to_the_end(case, copy, kedro):
+def test_runs_to_the_end(case, fresh, kedro):
     file, format = CASES[case]
-    place = copy()
 
     done = kedro(
         *("run", "--pipelines", "self_evolve", "--env", "own", "--params"),
         f"path={DATA / file},format={format},model=test,self_evolve.max_loops=1,"
         "reward.epochs=1",
-        cwd=place,
+        cwd=fresh,
     )
 
     assert done.returncode == 0, done.stderr
-    found = (place / "data/own/08_reporting/evolution_history.parquet").rglob("*")
-    history = pd.read_parquet(next(path for path in found if path.is_file()))
+    reports = fresh / "data" / "own" / "08_reporting"
+    history = pd.read_parquet(next(reports.rglob("evolution_history.parquet/*/*")))
     assert history["test_accuracy"].iloc[0] > 0.4
     assert "Rows (train): " in done.stdout

