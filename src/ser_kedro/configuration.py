@@ -96,22 +96,18 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def _check_sections(self, merged: dict[str, Any], env: str) -> None:
         # Below the first level, the models of typed parameters refuse what is unknown.
-        known = set(OWN)
-        base = Path(self.conf_source) / self.base_env
-        for file in base.rglob("parameters*.yml"):
-            known |= set(yaml.safe_load(file.read_text("utf-8")) or ())
+        known = {*OWN, *self._base()}
         for name in merged.keys() - known:
             close = difflib.get_close_matches(name, known, 1)
             hint = f"did you mean {close[0]}?" if close else "conf/base lists them all"
             raise ParameterError(f"{name}: no such parameter (conf/{env}); {hint}")
 
     def _base(self) -> dict[str, Any]:
-        base = OmegaConfigLoader(
-            self.conf_source,
-            base_env=self.base_env,
-            default_run_env=self.base_env,
-        )
-        return dict(base["parameters"])
+        # Read as plain YAML: a second loader would take over this one's resolvers.
+        values: dict[str, Any] = {}
+        for file in (Path(self.conf_source) / self.base_env).rglob("parameters*.yml"):
+            values |= yaml.safe_load(file.read_text("utf-8")) or {}
+        return values
 
     def _without_runtime(self) -> dict[str, Any]:
         given, self.runtime_params = self.runtime_params, {}

@@ -271,3 +271,10 @@ def test_own_means_the_data_last_used(fresh, kedro, python):
     assert (source["format"], source["test_path"]) == ("pairs", None)
     done = kedro(*own, cwd=fresh)
     assert done.returncode == 0 and ": reused" in done.stderr
+
+
+def test_an_environment_keeps_its_results_apart(road):
+    assert list((road / "data" / "test" / "08_reporting").iterdir())
+    assert [path.name for path in (road / "data" / "08_reporting").iterdir()] == [
+        ".gitkeep"
+    ]
