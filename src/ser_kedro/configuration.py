@@ -83,13 +83,13 @@ class ProjectConfigLoader(OmegaConfigLoader):
         merged = super().__getitem__("parameters")
         given = dict(self.runtime_params or {})
         preset = self._preset(merged["model"])
-        known = _merge(_merge(merged, preset), _changes(merged, self._base()))
-        known["model"] = _merge(merged, preset)["model"]
+        changed = _merge(_changes(merged, self._base()), given)
+        changed.pop("model", None)  # one word, which the preset has spelt out
         shown = self.env or self.default_run_env
         _check_known(given, _merge(self._without_runtime(), preset), shown)
         self._check_sections(merged, shown)
         _check_choices(merged)
-        composed = _merge(known, {k: v for k, v in given.items() if k != "model"})
+        composed = _merge(_merge(merged, preset), changed)
         _check_loops(composed)
         _check_own(composed)
         return composed

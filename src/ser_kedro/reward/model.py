@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +23,10 @@ from ser_kedro.reward.encode import ensure_pad_token
 if TYPE_CHECKING:
     from ser_kedro.reward.encode import EncodedPair
 
-logger = logging.getLogger(__name__)
-
 # What a save and a load may change: nothing in fp32, rounding where weights are
 # stored with fewer bits than they were trained with.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-
-
+# A seed that no training has: a lost head must not be drawn again as it was.
 _RELOAD_SEED = 2**63 - 25
 
 
@@ -133,7 +129,6 @@ def save_checked(
     before = torch.tensor(score_encoded(model, sample, pad))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
-    # A seed that no training has, or a lost head would be drawn again as it was.
     reloaded, _ = load_reward_model(folder, seed=_RELOAD_SEED)
     after = torch.tensor(score_encoded(reloaded.to(model.device), sample, pad))
     if bool(torch.isfinite(before).all()):

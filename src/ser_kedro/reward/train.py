@@ -89,7 +89,7 @@ class TrainRewardJob(Job):
         rows, counts = self._encode(encoder, workspace)
         trained, metrics = self._train(model, tokenizer, rows, workspace)
         folder = workspace / "model"
-        sample = next(_encoded(encoder, [read_table(self.validation)]))[:_SAMPLE]
+        sample = next(_encoded(encoder, read_table(self.validation)))[1][:_SAMPLE]
         metrics["reload_gap"] = save_checked(trained, tokenizer, folder, sample)
         metrics |= self._validate(trained, encoder, folder)
         for scratch in ("trainer", "encoded.arrow"):
@@ -116,7 +116,7 @@ class TrainRewardJob(Job):
 
         def batches() -> Iterator[pa.RecordBatch]:
             for table in tables:
-                for start, pairs in _numbered(_encoded(encoder, [table])):
+                for start, pairs in _encoded(encoder, table):
                     extra = [
                         _column(table, name, start, len(pairs))
                         for name in ("weight", "soft_label")
@@ -223,20 +223,13 @@ def validation_rewards(model: Reference) -> tuple[Rewards, Rewards]:
     return np.array(rewards["chosen"]), np.array(rewards["rejected"])
 
 
-def _encoded(encoder: Encoder, tables: list[pa.Table]) -> Iterator[list[Any]]:
-    for table in tables:
-        for batch in table.select(["prompt", "chosen", "rejected"]).to_batches(1024):
-            columns = batch.to_pydict()
-            yield encoder.pairs(
-                columns["prompt"], columns["chosen"], columns["rejected"]
-            )
-
-
-def _numbered(batches: Iterator[list[Any]]) -> Iterator[tuple[int, list[Any]]]:
+def _encoded(encoder: Encoder, table: pa.Table) -> Iterator[tuple[int, list[Any]]]:
+    """Yield the encoded pairs of a table batch by batch, with the first one's row."""
     start = 0
-    for batch in batches:
-        yield start, batch
-        start += len(batch)
+    for batch in table.select(["prompt", "chosen", "rejected"]).to_batches(1024):
+        columns = batch.to_pydict()
+        yield start, encoder.pairs(*columns.values())
+        start += batch.num_rows
 
 
 def _column(table: pa.Table, name: str, start: int, length: int) -> list[float]:
