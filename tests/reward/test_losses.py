@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from ser_kedro.reward.losses import pair_losses, weighted_mean
+from ser_kedro.reward.losses import pair_losses
 
 MARGINS = torch.tensor([-2.0, 0.0, 0.5, 3.0])
 
@@ -78,19 +78,3 @@ def test_the_best_margin_of_a_soft_label_is_its_logit():
     pair_losses(margins, soft_labels=torch.tensor([0.7])).sum().backward()
 
     assert margins.grad.item() == pytest.approx(0, abs=1e-7)
-
-
-def test_without_weights_the_mean():
-    assert weighted_mean(torch.tensor([1.0, 3.0])).item() == 2.0
-
-
-def test_a_weight_pulls_less_even_when_all_rows_have_it():
-    half = torch.tensor([0.5, 0.5])
-
-    assert weighted_mean(torch.tensor([1.0, 3.0]), half).item() == 1.0
-
-
-def test_a_weight_of_zero_takes_a_row_out():
-    weights = torch.tensor([1.0, 0.0])
-
-    assert weighted_mean(torch.tensor([1.0, 99.0]), weights).item() == 0.5

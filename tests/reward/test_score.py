@@ -1,5 +1,6 @@
+from dataclasses import replace
+
 import numpy as np
-import pyarrow as pa
 import pytest
 import torch
 
@@ -11,9 +12,10 @@ from ser_kedro.launch.run import run
 from ser_kedro.launch.table import read_table
 from ser_kedro.preferences.schema import UNLABELED
 from ser_kedro.reward.calibrate import Calibration
-from ser_kedro.reward.encode import Encoder
 from ser_kedro.reward.model import load_reward_model
-from ser_kedro.reward.score import ScoreJob, score_encoded, score_table
+from ser_kedro.reward.pack import Packing
+from ser_kedro.reward.score import SHARDS, ScoreJob
+from ser_kedro.reward.scorer import Scorer
 from ser_kedro.reward.select import REMAINING, SelectJob
 from ser_kedro.reward.steps import has_stopped, judge_progress
 
@@ -29,19 +31,21 @@ def reward_model(sft_model):
 
 
 @pytest.fixture
-def loaded(reward_model, unlabeled):
-    model, tokenizer = load_reward_model(reward_model.location, seed=0)
-    encoder = Encoder(tokenizer, 256)
+def scorer(reward_model):
+    return Scorer.load(reward_model.location, 256, 512)
+
+
+@pytest.fixture
+def pairs(scorer, unlabeled):
     rows = read_table(unlabeled).to_pydict()
-    pairs = encoder.pairs(rows["prompt"], rows["response_a"], rows["response_b"])
-    return model, encoder, pairs
+    return scorer.encoder.pairs(rows["prompt"], rows["response_a"], rows["response_b"])
 
 
-def one_by_one(model, pairs):
+def one_by_one(scorer, pairs):
     with torch.no_grad():
         return [
             tuple(
-                model(torch.tensor([pair.prompt + ids])).logits.item()
+                scorer.model(torch.tensor([pair.prompt + ids])).logits.item()
                 for ids in (pair.a, pair.b)
             )
             for pair in pairs
@@ -57,69 +61,112 @@ def score(reward_model, unlabeled):
     return work
 
 
+@pytest.mark.parametrize("packing", [True, False])
 @pytest.mark.parametrize("tokens", [8, 200, 512, 10**6])
-def test_batches_by_length_score_as_one_by_one(loaded, tokens):
-    model, encoder, pairs = loaded
+def test_batches_by_length_score_as_one_by_one(reward_model, pairs, tokens, packing):
+    scorer = Scorer.load(reward_model.location, 256, tokens, packing=packing)
 
-    rewards = score_encoded(model, pairs, encoder.tokenizer.pad_token_id, tokens)
+    rewards = scorer.rewards(pairs)
 
-    np.testing.assert_allclose(rewards, one_by_one(model, pairs), atol=1e-5)
+    assert scorer.packing.exact is packing
+    np.testing.assert_allclose(rewards, one_by_one(scorer, pairs), atol=1e-5)
     assert np.ptp(rewards) > 0.1
 
 
-def test_the_reward_is_read_at_the_eos(loaded):
-    model, encoder, pairs = loaded
+def test_rows_that_do_not_fit_stay_plain_beside_those_that_do(scorer, pairs):
+    lengths = sorted(len(p.prompt) + len(p.a) + len(p.b) for p in pairs)
+    some = replace(scorer, packing=Packing(True, "sdpa", longest=lengths[24]))
+
+    np.testing.assert_allclose(
+        some.rewards(pairs), one_by_one(scorer, pairs), atol=1e-5
+    )
+
+
+def test_each_distinct_response_is_scored_once_behind_its_prompt(scorer, pairs):
+    first, second = pairs[:2]
+    again = replace(first, a=first.b, b=second.a)
+    seen = []
+    hook = scorer.model.base_model.register_forward_pre_hook(
+        lambda module, args, inputs: seen.append(inputs["input_ids"].numel()),
+        with_kwargs=True,
+    )
+
+    rewards = scorer.rewards([first, again, first])
+
+    hook.remove()
+    tokens = len(first.prompt) + len(first.a) + len(first.b) + len(second.a)
+    assert seen == [tokens]
+    np.testing.assert_allclose(
+        rewards, one_by_one(scorer, [first, again, first]), atol=1e-5
+    )
+
+
+def test_the_reward_is_read_at_the_eos(scorer, pairs):
     pair = pairs[0]
 
-    reward = score_encoded(model, [pair], encoder.tokenizer.pad_token_id)[0][0]
+    reward = scorer.rewards([pair])[0][0]
 
     ids = torch.tensor([pair.prompt + pair.a])
-    assert ids[0, -1] == encoder.tokenizer.eos_token_id
+    assert ids[0, -1] == scorer.encoder.tokenizer.eos_token_id
     with torch.no_grad():
-        hidden = model.model(ids).last_hidden_state[0, -1]
-        assert reward == pytest.approx(model.score(hidden).item(), abs=1e-5)
+        hidden = scorer.model.model(ids).last_hidden_state[0, -1]
+        assert reward == pytest.approx(scorer.model.score(hidden).item(), abs=1e-5)
 
 
-def test_the_padding_side_of_the_tokenizer_does_not_matter(loaded, unlabeled):
-    model, encoder, _ = loaded
-    table = read_table(unlabeled)
+def test_the_padding_side_of_the_tokenizer_does_not_matter(scorer, unlabeled):
+    table = read_table(unlabeled).slice(0, 8)
+    right = scorer.table_rewards(table)
 
-    def rewards():
-        batches = score_table(model, encoder, table, range(8), 10**6)
-        return pa.Table.from_batches(batches)["reward_a"].to_pylist()
+    scorer.encoder.tokenizer.padding_side = "left"
 
-    right = rewards()
-    encoder.tokenizer.padding_side = "left"
-
-    assert rewards() == right
+    np.testing.assert_array_equal(scorer.table_rewards(table), right)
 
 
-def test_scores_keep_the_order_of_the_table(score, loaded, unlabeled):
-    model, _, pairs = loaded
-
+def test_scores_keep_the_order_of_the_table(score, scorer, pairs, unlabeled):
     scores = read_table(score()).to_pydict()
 
     assert scores["row"] == list(range(48))
     assert scores["pair_id"] == read_table(unlabeled)["pair_id"].to_pylist()
     both = list(zip(scores["reward_a"], scores["reward_b"]))
-    np.testing.assert_allclose(both, one_by_one(model, pairs), atol=1e-5)
+    np.testing.assert_allclose(both, one_by_one(scorer, pairs), atol=1e-5)
 
 
-def test_windows_do_not_change_scores(loaded, unlabeled, monkeypatch):
-    model, encoder, _ = loaded
-    table = read_table(unlabeled)
+def test_shards_do_not_change_scores(score, monkeypatch):
+    whole = read_table(score())
+    monkeypatch.setattr("ser_kedro.reward.scorer.SHARD", 7)
 
-    def scores():
-        batches = score_table(model, encoder, table, range(48), 512)
-        return pa.Table.from_batches(batches)
-
-    whole = scores()
-    monkeypatch.setattr("ser_kedro.reward.score.WINDOW", 7)
-    parts = scores()
+    parts = read_table(score(score_tokens=513))
 
     assert parts["row"].to_pylist() == whole["row"].to_pylist()
     for name in ("reward_a", "reward_b"):
         np.testing.assert_allclose(parts[name], whole[name], atol=1e-5)
+
+
+def test_scoring_goes_on_at_the_shard_where_it_was_cut_off(
+    score, unlabeled, monkeypatch
+):
+    monkeypatch.setattr("ser_kedro.reward.scorer.SHARD", 16)
+    whole = read_table(score(score_tokens=513)).to_pydict()
+    batch_rewards, sizes = Scorer.batch_rewards, []
+
+    def break_off(self, batch):
+        if len(sizes) == 2:
+            sizes.append(None)
+            raise KeyboardInterrupt
+        sizes.append(batch.num_rows)
+        return batch_rewards(self, batch)
+
+    monkeypatch.setattr(Scorer, "batch_rewards", break_off)
+    with pytest.raises(KeyboardInterrupt):
+        score()
+
+    scores = score()
+
+    assert sizes == [16, 16, None, 16]
+    np.testing.assert_allclose(
+        read_table(scores)["reward_a"], whole["reward_a"], atol=1e-5
+    )
+    assert not (scores.location.parent / SHARDS).exists()
 
 
 def test_a_subset_of_the_rows(score, table):

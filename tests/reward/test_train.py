@@ -21,8 +21,10 @@ from ser_kedro.policy.sft import SftJob
 from ser_kedro.preferences.schema import LABELED
 from ser_kedro.reward.calibrate import Calibration, fit
 from ser_kedro.reward.encode import Encoder
-from ser_kedro.reward.model import load_reward_model, save_checked
+from ser_kedro.reward.model import load_reward_model
+from ser_kedro.reward.pack import Packing
 from ser_kedro.reward.params import LoraParams, ModelParams, RewardParams, SftParams
+from ser_kedro.reward.scorer import Scorer, save_checked
 from ser_kedro.reward.train import TrainRewardJob, validation_rewards
 
 LORA = LoraParams(r=2, alpha=8)
@@ -261,11 +263,29 @@ def test_hinge_is_another_loss(job, weights):
 
 def test_gradients_accumulate_to_the_same_step(job):
     whole = run(job())["model"]
-    parts = run(job(micro_batch_size=2))["model"]
+    parts = run(job(micro_tokens=600))["model"]
 
     assert parts.metrics["steps"] == whole.metrics["steps"] == 8
     np.testing.assert_allclose(
         validation_rewards(parts), validation_rewards(whole), atol=1e-3
+    )
+
+
+def test_packed_and_plain_rows_train_alike(job):
+    packed = run(job())["model"]
+    plain = run(job(packing=False))["model"]
+
+    np.testing.assert_allclose(
+        validation_rewards(packed), validation_rewards(plain), atol=1e-3
+    )
+
+
+def test_gradient_checkpointing_changes_no_number(job):
+    kept = run(job())["model"]
+    computed = run(job(gradient_checkpointing=True))["model"]
+
+    np.testing.assert_allclose(
+        validation_rewards(computed), validation_rewards(kept), atol=1e-4
     )
 
 
@@ -353,7 +373,7 @@ def test_an_encoder_passes_sft_and_trains(project, labeled, validation):
     )
     BertForMaskedLM(config).save_pretrained(folder)
     shared = params(epochs=1).model_dump(
-        exclude={"loss", "margin", "fit_temperature", "score_tokens"}
+        include=set(SftParams.model_fields) & set(RewardParams.model_fields)
     )
     sft = SftJob(
         model=ModelParams(name=str(folder)),
@@ -416,48 +436,45 @@ def loaded(sft_model, validation):
     model, tokenizer = load_reward_model(sft_model.location, seed=0)
     rows = read_table(validation).to_pydict()
     encoder = Encoder(tokenizer, 256)
-    return (
-        model,
-        tokenizer,
-        encoder.pairs(rows["prompt"], rows["chosen"], rows["rejected"]),
-    )
+    scorer = Scorer(model, encoder, Packing(False, "for the test"), tokens=4096)
+    return scorer, encoder.pairs(rows["prompt"], rows["chosen"], rows["rejected"])
 
 
 def test_save_checked_saves_what_was_trained(loaded, tmp_path):
-    model, tokenizer, sample = loaded
+    scorer, sample = loaded
 
-    assert save_checked(model, tokenizer, tmp_path / "m", sample) < 1e-6
+    assert save_checked(scorer, tmp_path / "m", sample) < 1e-6
 
 
 def test_save_checked_raises_when_the_head_is_not_saved(
     loaded, sft_model, tmp_path, monkeypatch
 ):
-    model, tokenizer, sample = loaded
+    scorer, sample = loaded
     headless = AutoModelForCausalLM.from_pretrained(sft_model.location)
     # Adapters without the head among their modules save no more than this.
-    monkeypatch.setattr(model, "save_pretrained", headless.save_pretrained)
+    monkeypatch.setattr(scorer.model, "save_pretrained", headless.save_pretrained)
 
     with pytest.raises(ModelError, match="part of it was not saved .with LoRA"):
-        save_checked(model, tokenizer, tmp_path / "m", sample)
+        save_checked(scorer, tmp_path / "m", sample)
 
 
 def test_save_checked_raises_when_the_saved_model_is_broken(
     loaded, tmp_path, monkeypatch
 ):
-    model, tokenizer, sample = loaded
-    broken = type(model)(model.config)
+    scorer, sample = loaded
+    broken = type(scorer.model)(scorer.model.config)
     torch.nn.init.constant_(broken.score.weight, float("nan"))
-    monkeypatch.setattr(model, "save_pretrained", broken.save_pretrained)
+    monkeypatch.setattr(scorer.model, "save_pretrained", broken.save_pretrained)
 
     with pytest.raises(ModelError, match="part of it was not saved"):
-        save_checked(model, tokenizer, tmp_path / "m", sample)
+        save_checked(scorer, tmp_path / "m", sample)
 
 
 def test_save_checked_keeps_a_collapsed_model(loaded, tmp_path):
-    model, tokenizer, sample = loaded
-    torch.nn.init.constant_(model.score.weight, float("nan"))
+    scorer, sample = loaded
+    torch.nn.init.constant_(scorer.model.score.weight, float("nan"))
 
-    assert save_checked(model, tokenizer, tmp_path / "m", sample) == 0.0
+    assert save_checked(scorer, tmp_path / "m", sample) == 0.0
 
 
 def test_a_checkpoint_loads_as_the_catalog_does(job):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
@@ -87,6 +88,37 @@ def map_table(path: Path) -> pa.Table:
         return pa.ipc.open_stream(source).read_all()
 
 
+class Rows:
+    """Rows of a memory-mapped table by their numbers, reading no more than those.
+
+    ``pyarrow.Table.take`` joins the chunks of a text column in memory first, so that a
+    few rows of a large table would cost as much as all of it.
+    """
+
+    def __init__(self, table: pa.Table) -> None:
+        """Take a table, memory-mapped or not."""
+        self._schema = table.schema
+        self._batches = table.to_batches()
+        self._starts = np.cumsum([0, *(batch.num_rows for batch in self._batches)])
+
+    def take(self, indices: Any) -> pa.RecordBatch:
+        """Return the rows at ``indices``, array-like of int64, in that order."""
+        wanted = np.asarray(indices, np.int64)
+        if not len(wanted):
+            return pa.RecordBatch.from_pylist([], schema=self._schema)
+        chunks = np.searchsorted(self._starts, wanted, side="right") - 1
+        by_chunk = np.argsort(chunks, kind="stable")
+        numbers, firsts = np.unique(chunks[by_chunk], return_index=True)
+        parts = [
+            self._batches[number].take(pa.array(wanted[rows] - self._starts[number]))
+            for number, rows in zip(
+                numbers, np.split(by_chunk, firsts[1:]), strict=True
+            )
+        ]
+        joined = pa.concat_batches(parts)
+        return joined.take(pa.array(np.argsort(by_chunk, kind="stable")))
+
+
 def reorder(
     table: pa.Table, indices: Any, batch: int = BATCH
 ) -> Iterable[pa.RecordBatch]:
@@ -97,9 +129,9 @@ def reorder(
         indices: Row numbers, array-like of int64 of shape ``(n,)``.
         batch: Rows a batch.
     """
+    rows = Rows(table)
     for start in range(0, len(indices), batch):
-        part = table.take(pa.array(indices[start : start + batch], pa.int64()))
-        yield from part.combine_chunks().to_batches()
+        yield rows.take(indices[start : start + batch])
 
 
 def preview_rows(reference: Reference, rows: int) -> tuple[list[str], list[list[str]]]:

@@ -135,10 +135,14 @@ class SftJob(Job):
                 f" ({counts.overlong} above max_length={self.params.max_length}); raise"
                 " sft.max_length"
             )
+        micro = self.params.micro_batch_size or self.params.batch_size
         trainer = SFTTrainer(
             model=model,
             args=SFTConfig(
                 **training_arguments(self.params, workspace, self.seed),
+                num_train_epochs=self.params.epochs,
+                per_device_train_batch_size=micro,
+                gradient_accumulation_steps=self.params.batch_size // micro,
                 completion_only_loss=True,
             ),
             train_dataset=Dataset.from_file(str(workspace / "encoded.arrow")),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -41,12 +40,3 @@ def pair_losses(
     if soft_labels is None:
         return loss(margins)
     return soft_labels * loss(margins) + (1 - soft_labels) * loss(-margins)
-
-
-def weighted_mean(losses: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Return the mean loss of a batch, each pair counted by its weight.
-
-    The sum is divided by the number of pairs, not by the sum of the weights: a row of
-    weight 0.5 shall pull half as hard, also when all rows of the batch have it.
-    """
-    return losses.mean() if weights is None else torch.mean(losses * weights)

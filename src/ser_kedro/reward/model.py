@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from transformers import (
@@ -19,15 +19,6 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from ser_kedro.errors import ModelError
 from ser_kedro.reward.encode import ensure_pad_token
-
-if TYPE_CHECKING:
-    from ser_kedro.reward.encode import EncodedPair
-
-# What a save and a load may change: nothing in fp32, rounding where weights are
-# stored with fewer bits than they were trained with.
-_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-# A seed that no training has: a lost head must not be drawn again as it was.
-_RELOAD_SEED = 2**63 - 25
 
 
 def is_encoder(config: PretrainedConfig) -> bool:
@@ -100,46 +91,3 @@ def load_reward_model(
         )
     ensure_pad_token(tokenizer, model)
     return model.eval(), tokenizer
-
-
-def save_checked(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    folder: Path,
-    sample: list[EncodedPair],
-) -> float:
-    """Save a reward model, load it again and compare the rewards of a sample.
-
-    Args:
-        model: The trained model, without adapters.
-        tokenizer: Its tokenizer.
-        folder: Where to.
-        sample: A few encoded pairs, at least one.
-
-    Returns:
-        The largest absolute difference of a reward, before and after.
-
-    Raises:
-        ModelError: If what was saved scores otherwise than what was trained (a head
-            that was not saved, weights left out).
-    """
-    from ser_kedro.reward.score import score_encoded
-
-    pad = tokenizer.pad_token_id
-    before = torch.tensor(score_encoded(model, sample, pad))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    reloaded, _ = load_reward_model(folder, seed=_RELOAD_SEED)
-    after = torch.tensor(score_encoded(reloaded.to(model.device), sample, pad))
-    if bool(torch.isfinite(before).all()):
-        gap = float((before - after).abs().max())
-    else:  # a collapsed model is saved as it is; the loop will judge it
-        gap = 0.0
-    limit = _TOLERANCE[model.dtype] * max(1.0, float(before.abs().max()))
-    if not gap <= limit:
-        raise ModelError(
-            f"{folder}: the saved model scores {gap:.2g} away from the trained one;"
-            " part of it was not saved (with LoRA: is the head among the trained"
-            " modules?)"
-        )
-    return gap

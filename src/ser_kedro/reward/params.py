@@ -15,6 +15,16 @@ from pydantic import (
 )
 from pydantic import SerializerFunctionWrapHandler as Handler
 
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def uses_bf16(precision: Precision) -> bool:
+    """Say whether to compute in bf16; ``auto`` does where the hardware has it."""
+    import torch
+
+    fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return precision == "bf16" or (precision == "auto" and fast)
+
 
 class _Params(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,9 +82,8 @@ class TrainingParams(_Params):
     Attributes:
         learning_rate: Peak learning rate of AdamW.
         epochs: Passes over the training rows.
-        batch_size: Rows of an optimiser step (for a reward model: pairs).
-        micro_batch_size: Rows of one forward pass; gradients accumulate up to
-            ``batch_size``. ``None``: all at once.
+        batch_size: Rows of an optimiser step (for a reward model: pairs), over all
+            devices.
         scheduler: Learning-rate schedule, by its name in transformers.
         warmup_steps: Steps of linear warm-up.
         weight_decay: Decoupled weight decay.
@@ -90,22 +99,15 @@ class TrainingParams(_Params):
     learning_rate: float = Field(gt=0)
     epochs: float = Field(gt=0)
     batch_size: int = Field(ge=1)
-    micro_batch_size: int | None = Field(None, ge=1)
     scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"]
     warmup_steps: int = Field(0, ge=0)
     weight_decay: float = Field(0.0, ge=0)
     max_length: int = Field(ge=8)
     overlong: Literal["truncate", "drop"] = "truncate"
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    precision: Precision = "auto"
     gradient_checkpointing: bool = False
     lora: LoraParams | None = None
     save_steps: int = Field(200, ge=1)
-
-    @model_validator(mode="after")
-    def _batches_divide(self) -> TrainingParams:
-        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
-            raise ValueError("batch_size must be a multiple of micro_batch_size")
-        return self
 
 
 class SftParams(TrainingParams):
@@ -115,9 +117,18 @@ class SftParams(TrainingParams):
         target: ``chosen`` trains on the preferred responses, as the paper does, and
             spends the label of every SFT pair; ``both`` trains on both responses and
             spends none.
+        micro_batch_size: Rows of one forward pass; gradients accumulate up to
+            ``batch_size``. ``None``: all at once.
     """
 
     target: Literal["chosen", "both"] = "both"
+    micro_batch_size: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> SftParams:
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError("batch_size must be a multiple of micro_batch_size")
+        return self
 
 
 class RewardParams(TrainingParams):
@@ -130,10 +141,16 @@ class RewardParams(TrainingParams):
         margin: The hinge loss's margin, in units of reward.
         fit_temperature: Fit the scale of the rewards on the validation pairs, so that
             σ(difference) is a probability; ``False`` leaves it 1.
+        packing: Put the two responses of a pair behind one prompt, where that is
+            exact.
+        micro_tokens: Padded tokens of one forward pass in training; gradients
+            accumulate up to ``batch_size`` pairs.
         score_tokens: Padded tokens of one scoring batch.
     """
 
     loss: Literal["logistic", "hinge"] = "logistic"
     margin: float = Field(1.0, gt=0)
     fit_temperature: bool = True
+    packing: bool = True
+    micro_tokens: int = Field(8192, ge=8)
     score_tokens: int = Field(16384, ge=8)

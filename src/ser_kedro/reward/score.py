@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
 from ser_kedro.launch.job import Job, Output
 from ser_kedro.launch.reference import Reference
-from ser_kedro.launch.table import read_table, reorder, write_table
+from ser_kedro.launch.table import BATCH, Rows, read_table, write_table
+from ser_kedro.reward.params import Precision
 from ser_kedro.reward.quiet import quiet
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from ser_kedro.reward.scorer import Scorer
 
-    from ser_kedro.reward.encode import EncodedPair, Encoder
-
-# Pairs that are encoded and sorted by length together.
-WINDOW = 2048
+SHARDS = "shards"
 
 SCORES = pa.schema(
     [
@@ -30,7 +31,6 @@ SCORES = pa.schema(
         ("reward_b", pa.float32()),
     ]
 )
-_RESPONSES = (("response_a", "response_b"), ("chosen", "rejected"))
 
 
 class ScoreJob(Job):
@@ -42,6 +42,8 @@ class ScoreJob(Job):
         rows: A table whose column ``row`` names the rows to score; ``None``: all.
         max_length: As the model was trained with.
         score_tokens: Padded tokens of one batch.
+        packing: Let responses share their prompt's row, where that is exact.
+        precision: As in ``TrainingParams``.
     """
 
     stage: ClassVar[str] = "scores"
@@ -57,106 +59,91 @@ class ScoreJob(Job):
     rows: Reference | None = None
     max_length: int = Field(ge=8)
     score_tokens: int = Field(ge=8)
+    packing: bool = True
+    precision: Precision = "auto"
 
     @quiet()
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``scores``: row, pair_id, reward_a, reward_b."""
-        import torch
+        from ser_kedro.reward.scorer import Scorer
 
-        from ser_kedro.reward.encode import Encoder
-        from ser_kedro.reward.model import load_reward_model
-
-        table = read_table(self.pairs)
+        pairs = read_table(self.pairs)
         if self.rows is None:
-            rows: Sequence[int] = range(table.num_rows)
+            rows = np.arange(pairs.num_rows)
         else:
             rows = read_table(self.rows)["row"].to_numpy()
-        model, tokenizer = load_reward_model(self.model.location, seed=0)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        model.to(device)  # type: ignore[arg-type]
-        encoder = Encoder(tokenizer, self.max_length)
-        batches = score_table(model, encoder, table, rows, self.score_tokens)
-        return {"scores": write_table(workspace, "scores", batches, SCORES)}
+        scorer = Scorer.load(
+            self.model.location,
+            self.max_length,
+            self.score_tokens,
+            packing=self.packing,
+            precision=self.precision,
+        )
+        order = _by_prompt(pairs, rows)
+        shards = _score_shards(scorer, pairs, rows[order], workspace / SHARDS)
+        rewards = np.empty((len(rows), 2), np.float32)
+        rewards[order] = shards
+        output = write_table(workspace, "scores", _scores(pairs, rows, rewards), SCORES)
+        shutil.rmtree(workspace / SHARDS)
+        return {"scores": output}
 
 
-def score_table(
-    model: PreTrainedModel,
-    encoder: Encoder,
-    table: pa.Table,
-    rows: Sequence[int],
-    score_tokens: int,
-) -> Iterator[pa.RecordBatch]:
-    """Yield the rewards of the rows of a table, in their order, a window at a time.
+def _by_prompt(pairs: pa.Table, rows: np.ndarray) -> np.ndarray:
+    """Return an order of the rows in which pairs of like prompts are neighbours."""
+    import pandas as pd
 
-    Args:
-        model: A reward model in evaluation mode.
-        encoder: Its encoder.
-        table: Pairs, memory-mapped.
-        rows: Row numbers.
-        score_tokens: Padded tokens of one batch.
-    """
+    keys = [
+        pd.util.hash_array(batch["group"].to_numpy(zero_copy_only=False))
+        for batch in pairs.select(["group"]).to_batches()
+    ]
+    return np.argsort(
+        np.concatenate([*keys, np.empty(0, np.uint64)])[rows], kind="stable"
+    )
+
+
+def _score_shards(
+    scorer: Scorer, pairs: pa.Table, rows: np.ndarray, folder: Path
+) -> np.ndarray:
+    """Score the rows a shard at a time; shards that an earlier run wrote are kept."""
     from tqdm import tqdm
 
-    names = next(pair for pair in _RESPONSES if pair[0] in table.column_names)
-    pad = encoder.tokenizer.pad_token_id
-    done = 0
-    bar = tqdm(total=len(rows), desc="scoring", unit="pair", disable=None)
-    with bar:
-        for batch in reorder(table, rows, WINDOW):
-            columns = batch.select(["prompt", *names]).to_pydict()
-            pairs = encoder.pairs(
-                columns["prompt"], columns[names[0]], columns[names[1]]
-            )
-            rewards = score_encoded(model, pairs, pad, score_tokens)
-            numbers = pa.array(rows[done : done + len(pairs)], pa.int64())
-            columns_out = [
-                numbers,
-                batch["pair_id"],
-                pa.array([a for a, _ in rewards], pa.float32()),
-                pa.array([b for _, b in rewards], pa.float32()),
-            ]
-            yield pa.RecordBatch.from_arrays(columns_out, schema=SCORES)
-            done += len(pairs)
-            bar.update(len(pairs))
+    from ser_kedro.reward.scorer import SHARD
+
+    folder.mkdir(exist_ok=True)
+    table = Rows(pairs)
+    parts = [np.empty((0, 2), np.float32)]
+    with tqdm(total=len(rows), desc="scoring", unit="pair", disable=None) as bar:
+        for start in range(0, len(rows), SHARD):
+            shard = rows[start : start + SHARD]
+            file = folder / f"{start}.npy"
+            if not file.is_file():
+                _save(file, scorer.batch_rewards(table.take(shard)))
+            parts.append(np.load(file))
+            bar.update(len(shard))
+    return np.concatenate(parts)
 
 
-def score_encoded(
-    model: PreTrainedModel,
-    pairs: Sequence[EncodedPair],
-    pad_token_id: int,
-    score_tokens: int = 16384,
-) -> list[tuple[float, float]]:
-    """Return the rewards of both responses of encoded pairs, in their order.
-
-    Rows of like length share a batch, so little is spent on padding.
-    """
-    import torch
-    from trl.trainer.utils import pad
-
-    rows = [pair.prompt + ids for pair in pairs for ids in (pair.a, pair.b)]
-    rewards = [0.0] * len(rows)
-    with torch.inference_mode():
-        for group in _by_length(rows, score_tokens):
-            ids = [torch.tensor(rows[i]) for i in group]
-            inputs = pad(ids, padding_value=pad_token_id, padding_side="right")
-            masks = [torch.ones_like(row) for row in ids]
-            mask = pad(masks, padding_value=0, padding_side="right")
-            logits = model(
-                input_ids=inputs.to(model.device), attention_mask=mask.to(model.device)
-            ).logits
-            for i, reward in zip(group, logits.squeeze(-1).tolist(), strict=True):
-                rewards[i] = reward
-    return list(zip(rewards[0::2], rewards[1::2], strict=True))
+def _save(file: Path, rewards: np.ndarray) -> None:
+    # Renamed once it is on the disk: a shard is whole or not there.
+    partial = file.with_suffix(".partial")
+    with partial.open("wb") as stream:
+        np.save(stream, rewards)
+        stream.flush()
+        os.fsync(stream.fileno())
+    partial.rename(file)
 
 
-def _by_length(rows: Sequence[Sequence[int]], tokens: int) -> Iterable[list[int]]:
-    order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
-    group: list[int] = []
-    for i in order:
-        # Rows come shortest first: the newest is what all are padded to.
-        if group and len(rows[i]) * (len(group) + 1) > tokens:
-            yield group
-            group = []
-        group.append(i)
-    if group:
-        yield group
+def _scores(
+    pairs: pa.Table, rows: np.ndarray, rewards: np.ndarray
+) -> Iterator[pa.RecordBatch]:
+    ids = Rows(pairs.select(["pair_id"]))
+    for start in range(0, len(rows), BATCH):
+        part = slice(start, start + BATCH)
+        yield pa.RecordBatch.from_arrays(
+            [
+                pa.array(rows[part], pa.int64()),
+                ids.take(rows[part])["pair_id"],
+                *(pa.array(column, pa.float32()) for column in rewards[part].T.copy()),
+            ],
+            schema=SCORES,
+        )

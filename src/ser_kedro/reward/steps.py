@@ -51,6 +51,8 @@ def score(
         rows=rows,
         max_length=params.max_length,
         score_tokens=params.score_tokens,
+        packing=params.packing,
+        precision=params.precision,
     )
     return run(job, launcher)["scores"]
 

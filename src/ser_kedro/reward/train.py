@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -16,7 +17,7 @@ from ser_kedro.launch.job import Job, Output
 from ser_kedro.launch.json import read_json, write_json
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.table import read_table, write_table
-from ser_kedro.reward.params import RewardParams
+from ser_kedro.reward.params import RewardParams, uses_bf16
 from ser_kedro.reward.quiet import quiet
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
     from ser_kedro.reward.calibrate import Rewards
     from ser_kedro.reward.encode import Encoder, EncodingCount
+    from ser_kedro.reward.pack import Packing
+    from ser_kedro.reward.scorer import Scorer
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +77,10 @@ class TrainRewardJob(Job):
     @quiet()
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``model``: weights, tokenizer, calibration, validation rewards."""
+        from ser_kedro.reward import pack
         from ser_kedro.reward.encode import Encoder
-        from ser_kedro.reward.model import (
-            check_window,
-            load_reward_model,
-            save_checked,
-        )
+        from ser_kedro.reward.model import check_window, load_reward_model
+        from ser_kedro.reward.scorer import Scorer, save_checked
 
         if self.validation.rows == 0:
             raise DataError(f"{self.stage}: there are no validation pairs")
@@ -87,11 +88,19 @@ class TrainRewardJob(Job):
         check_window(model.config, self.params.max_length, "reward")
         encoder = Encoder(tokenizer, self.params.max_length)
         rows, counts = self._encode(encoder, workspace)
-        trained, metrics = self._train(model, tokenizer, rows, workspace)
+        packing = pack.enable(model, wanted=self.params.packing)
+        trained, metrics = self._train(model, tokenizer, rows, packing, workspace)
+        scorer = Scorer(
+            trained,
+            encoder,
+            packing,
+            self.params.score_tokens,
+            uses_bf16(self.params.precision),
+        )
         folder = workspace / "model"
         sample = next(_encoded(encoder, read_table(self.validation)))[1][:_SAMPLE]
-        metrics["reload_gap"] = save_checked(trained, tokenizer, folder, sample)
-        metrics |= self._validate(trained, encoder, folder)
+        metrics["reload_gap"] = save_checked(scorer, folder, sample)
+        metrics |= self._validate(scorer, folder)
         for scratch in ("trainer", "encoded.arrow"):
             path = workspace / scratch
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -153,14 +162,19 @@ class TrainRewardJob(Job):
         return Dataset.from_file(str(workspace / "encoded.arrow")), counts
 
     def _train(
-        self, model: Any, tokenizer: Any, rows: Dataset, workspace: Path
+        self,
+        model: Any,
+        tokenizer: Any,
+        rows: Dataset,
+        packing: Packing,
+        workspace: Path,
     ) -> tuple[Any, dict[str, Any]]:
         from trl import RewardConfig
         from trl.trainer.utils import disable_dropout_in_model
 
+        from ser_kedro.reward.batches import PairSteps
         from ser_kedro.reward.lora import adapter_config, trained_model
         from ser_kedro.reward.trainer import (
-            PairCollator,
             SerRewardTrainer,
             train,
             training_arguments,
@@ -168,34 +182,35 @@ class TrainRewardJob(Job):
 
         disable_dropout_in_model(model)
         arguments = training_arguments(self.params, workspace, self.seed)
+        steps = partial(
+            PairSteps,
+            rows,
+            packing,
+            batch_size=self.params.batch_size,
+            epochs=self.params.epochs,
+            micro_tokens=self.params.micro_tokens,
+            pad_token_id=tokenizer.pad_token_id,
+            seed=self.seed,
+        )
         trainer = SerRewardTrainer(
             model=model,
             # TRL would switch off the adapters' dropout too.
-            args=RewardConfig(**arguments, disable_dropout=False),
+            args=RewardConfig(**arguments, num_train_epochs=1, disable_dropout=False),
             train_dataset=rows,
             processing_class=tokenizer,
-            data_collator=PairCollator(pad_token_id=tokenizer.pad_token_id),
             peft_config=adapter_config(self.params.lora, "SEQ_CLS"),
+            steps=lambda share: steps(share=share),
             loss=self.params.loss,
             hinge_margin=self.params.margin,
         )
         metrics = train(trainer, workspace, "reward model")
         return trained_model(trainer).eval(), metrics
 
-    def _validate(
-        self, model: Any, encoder: Encoder, folder: Path
-    ) -> dict[str, float | int]:
+    def _validate(self, scorer: Scorer, folder: Path) -> dict[str, float | int]:
         from ser_kedro.reward.calibrate import fit, log_losses
-        from ser_kedro.reward.score import score_table
 
         table = read_table(self.validation)
-        scored = pa.Table.from_batches(
-            score_table(
-                model, encoder, table, range(len(table)), self.params.score_tokens
-            )
-        )
-        chosen = scored["reward_a"].to_numpy().astype(np.float64)
-        rejected = scored["reward_b"].to_numpy().astype(np.float64)
+        chosen, rejected = scorer.table_rewards(table).astype(np.float64).T
         calibration = fit(chosen, rejected, temperature=self.params.fit_temperature)
         calibration.save(folder)
         write_json(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import nullcontext
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import (
     PrinterCallback,
@@ -16,61 +20,59 @@ from transformers import (
     TrainingArguments,
 )
 from trl import RewardTrainer
-from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from ser_kedro.launch.json import read_json
-from ser_kedro.reward.losses import pair_losses, weighted_mean
-from ser_kedro.reward.params import TrainingParams
+from ser_kedro.reward.batches import PairSteps, Share
+from ser_kedro.reward.losses import pair_losses
+from ser_kedro.reward.params import TrainingParams, uses_bf16
 
 CHECKPOINTS = "trainer"
 
 
-class PairCollator(DataCollatorForPreference):
-    """TRL's padded pairs, with weights and soft labels where rows have them."""
-
-    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        """Return ``input_ids`` and ``attention_mask`` of shape ``(2 n, length)``.
-
-        The first ``n`` rows are the chosen ones; ``weight`` and ``soft_label`` have
-        the shape ``(n,)``.
-        """
-        batch = super().torch_call(
-            [
-                {
-                    "chosen_ids": row["prompt_ids"] + row["chosen_ids"],
-                    "rejected_ids": row["prompt_ids"] + row["rejected_ids"],
-                }
-                for row in examples
-            ]
-        )
-        for name in ("weight", "soft_label"):
-            batch[name] = torch.tensor([float(row[name]) for row in examples])
-        return batch
-
-
 class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
-    """``RewardTrainer`` for encoded pairs with weights and soft labels.
+    """``RewardTrainer`` over planned steps of pairs, with weights and soft labels.
 
-    Rows have ``prompt_ids``, ``chosen_ids``, ``rejected_ids``, ``weight`` and
-    ``soft_label``.
+    What it reads is a ``PairSteps`` of its own share, not a data set of rows: a step's
+    micro-batches are its gradient accumulation, and each pair counts the same in the
+    step, whichever micro-batch or process it is in.
     """
 
     def __init__(
-        self, *, loss: str = "logistic", hinge_margin: float = 1.0, **kwargs: Any
+        self,
+        *,
+        steps: Callable[[Share], PairSteps],
+        loss: str = "logistic",
+        hinge_margin: float = 1.0,
+        **kwargs: Any,
     ) -> None:
-        """Take what ``RewardTrainer`` takes, and the loss."""
+        """Take what ``RewardTrainer`` takes, the steps of a process, and the loss."""
         super().__init__(**kwargs)
+        share = Share(self.accelerator.process_index, self.accelerator.num_processes)
+        self.steps = steps(share)
         self.pair_loss = loss
         self.hinge_margin = hinge_margin
 
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = [
-            "prompt_ids",
-            "chosen_ids",
-            "rejected_ids",
-            "weight",
-            "soft_label",
-        ]
+    def get_train_dataloader(self) -> DataLoader:
+        """Return the steps in their order, which the plan has shuffled already."""
+        return DataLoader(self.steps, batch_size=1, collate_fn=itemgetter(0))
+
+    def training_step(
+        self, model: Any, inputs: list[dict[str, Any]], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """Add up the gradients of a step's micro-batches; return the step's loss."""
+        model.train()
+        total = torch.zeros((), device=self.args.device)
+        for number, micro_batch in enumerate(inputs, start=1):
+            last = number == len(inputs)
+            # Processes meet once a step: at the backward pass of the last micro-batch.
+            self.accelerator.sync_gradients = last
+            alone = nullcontext() if last else self.accelerator.no_sync(model)
+            with alone:
+                with self.compute_loss_context_manager():
+                    loss = self.compute_loss(model, self._prepare_inputs(micro_batch))
+                self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
 
     def compute_loss(
         self,
@@ -79,17 +81,19 @@ class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Return the mean loss of the batch's pairs, each by its weight."""
+        """Return what the micro-batch's pairs add to the mean loss of the step."""
+        inputs = dict(inputs)
         weights, soft_labels = inputs.pop("weight"), inputs.pop("soft_label")
+        share = inputs.pop("share")
         outputs = model(**inputs, use_cache=False)
-        chosen, rejected = torch.chunk(outputs.logits.squeeze(-1).float(), chunks=2)
+        rewards = outputs.logits.float().view(-1, 2)
         losses = pair_losses(
-            chosen - rejected,
+            rewards[:, 0] - rewards[:, 1],
             kind=self.pair_loss,  # type: ignore[arg-type]
             hinge_margin=self.hinge_margin,
             soft_labels=soft_labels,
         )
-        loss = weighted_mean(losses, weights)
+        loss = (losses * weights).sum() * share
         return (loss, outputs) if return_outputs else loss
 
 
@@ -139,18 +143,13 @@ def training_arguments(
 ) -> dict[str, Any]:
     """Return the arguments that TRL's SFT and reward configurations share."""
     gpu = torch.cuda.is_available()
-    auto = gpu and torch.cuda.is_bf16_supported()
-    micro = params.micro_batch_size or params.batch_size
     return {
         "output_dir": str(workspace / CHECKPOINTS),
         "learning_rate": params.learning_rate,
-        "num_train_epochs": params.epochs,
-        "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": params.batch_size // micro,
         "lr_scheduler_type": params.scheduler,
         "warmup_steps": params.warmup_steps,
         "weight_decay": params.weight_decay,
-        "bf16": params.precision == "bf16" or (params.precision == "auto" and auto),
+        "bf16": uses_bf16(params.precision),
         "use_cpu": not gpu,
         "gradient_checkpointing": params.gradient_checkpointing,
         "save_strategy": "steps",

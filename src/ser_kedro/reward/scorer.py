@@ -1,0 +1,194 @@
+"""Rewards of encoded pairs: the one way in which a reward model is applied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from ser_kedro.errors import ModelError
+from ser_kedro.reward import pack
+from ser_kedro.reward.encode import EncodedPair, Encoder
+from ser_kedro.reward.model import load_reward_model
+from ser_kedro.reward.pack import Packing, Row
+from ser_kedro.reward.params import Precision, uses_bf16
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+# Pairs that are encoded and sorted by length together.
+SHARD = 2048
+# What a save and a load may change: rounding, by the precision of the weights.
+_TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+# A seed that no training has: a lost head must not be drawn again as it was.
+_RELOAD_SEED = 2**63 - 25
+# Attention costs the square of a row: a row takes responses up to this many tokens,
+# and two in any case.
+_ROW_TOKENS = 1024
+_COLUMNS = (("response_a", "response_b"), ("chosen", "rejected"))
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """A reward model with all that it takes to apply it.
+
+    Attributes:
+        model: The model, in evaluation mode.
+        encoder: How its rows are encoded.
+        packing: Whether its rows are packed.
+        tokens: Padded tokens of one forward pass.
+        bf16: Compute in bf16, the head apart.
+    """
+
+    model: PreTrainedModel
+    encoder: Encoder
+    packing: Packing
+    tokens: int
+    bf16: bool = False
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path,
+        max_length: int,
+        tokens: int,
+        *,
+        packing: bool = True,
+        precision: Precision = "auto",
+    ) -> Self:
+        """Load a reward model from its folder, onto a GPU where there is one.
+
+        Args:
+            folder: A Hugging Face folder.
+            max_length: Tokens of a row, as the model was trained with.
+            tokens: Padded tokens of one forward pass.
+            packing: Let responses share their prompt's row, where that is exact.
+            precision: As in ``TrainingParams``.
+        """
+        model, tokenizer = load_reward_model(folder, seed=0)
+        model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+        encoder = Encoder(tokenizer, max_length)
+        choice = pack.enable(model, wanted=packing)
+        return cls(model, encoder, choice, tokens, uses_bf16(precision))
+
+    def table_rewards(self, table: pa.Table) -> np.ndarray:
+        """Return the rewards of the pairs of a table, shape ``(n, 2)``, float32."""
+        batches = table.to_batches(max_chunksize=SHARD)
+        parts = [self.batch_rewards(batch) for batch in batches]
+        return np.concatenate([np.empty((0, 2), np.float32), *parts])
+
+    def batch_rewards(self, batch: pa.RecordBatch) -> np.ndarray:
+        """Return the same for a batch that is encoded at once."""
+        names = next(pair for pair in _COLUMNS if pair[0] in batch.schema.names)
+        columns = batch.select(["prompt", *names]).to_pydict()
+        return self.rewards(self.encoder.pairs(*columns.values()))
+
+    def rewards(self, pairs: Sequence[EncodedPair]) -> np.ndarray:
+        """Return the rewards of encoded pairs, shape ``(n, 2)``, float32.
+
+        Responses to one prompt share its row, equal ones are scored once, and rows of
+        like length share a batch.
+        """
+        rows, places = _rows(pairs, self.packing)
+        rewards: list[list[float]] = [[] for _ in rows]
+        for packed in (True, False):
+            chosen = [
+                i
+                for i, row in enumerate(rows)
+                if self.packing.fits(_length(row)) is packed
+            ]
+            costs = [_length(rows[i]) for i in chosen]
+            for batch in pack.cut(costs, self.tokens):
+                group = [chosen[i] for i in batch]
+                values = iter(self._forward([rows[i] for i in group], packed))
+                for i in group:
+                    rewards[i] = [next(values) for _ in rows[i].tails]
+        flat = [[rewards[row][tail] for row, tail in pair] for pair in places]
+        return np.array(flat, np.float32).reshape(-1, 2)
+
+    @torch.inference_mode()
+    def _forward(self, rows: list[Row], packed: bool) -> list[float]:
+        device = self.model.device
+        pad = self.encoder.tokenizer.pad_token_id
+        inputs = pack.collate(rows, pad, packed=packed)
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
+            logits = self.model(**{k: v.to(device) for k, v in inputs.items()}).logits
+        return logits.float().view(-1).tolist()
+
+
+def _length(row: Row) -> int:
+    return len(row.prompt) + sum(map(len, row.tails))
+
+
+def _rows(
+    pairs: Sequence[EncodedPair], packing: Packing
+) -> tuple[list[Row], list[list[tuple[int, int]]]]:
+    """Return distinct rows, and for each pair the row and tail of its two responses."""
+    rows: list[Row] = []
+    open_rows: dict[tuple[int, ...], int] = {}
+    seen: dict[tuple[tuple[int, ...], tuple[int, ...]], tuple[int, int]] = {}
+    places = []
+    for pair in pairs:
+        key = tuple(pair.prompt)
+        place = []
+        for tail in (pair.a, pair.b):
+            found = seen.get((key, tuple(tail)))
+            if found is None:
+                row = open_rows.get(key)
+                if row is None or not _has_room(rows[row], tail, packing):
+                    row = open_rows[key] = len(rows)
+                    rows.append(Row(pair.prompt, []))
+                rows[row].tails.append(tail)
+                found = seen[key, tuple(tail)] = (row, len(rows[row].tails) - 1)
+            place.append(found)
+        places.append(place)
+    return rows, places
+
+
+def _has_room(row: Row, tail: list[int], packing: Packing) -> bool:
+    tokens = _length(row) + len(tail)
+    return packing.fits(tokens) and (len(row.tails) == 1 or tokens <= _ROW_TOKENS)
+
+
+def save_checked(scorer: Scorer, folder: Path, sample: Sequence[EncodedPair]) -> float:
+    """Save a reward model, load it again and compare the rewards of a sample.
+
+    What was loaded reads plain rows, as others will read it.
+
+    Args:
+        scorer: The trained model, without adapters.
+        folder: Where to.
+        sample: A few encoded pairs, at least one.
+
+    Returns:
+        The largest absolute difference of a reward, before and after.
+
+    Raises:
+        ModelError: If what was saved scores otherwise than what was trained (a head
+            that was not saved, weights left out).
+    """
+    model, encoder = scorer.model, scorer.encoder
+    exactly = replace(scorer, bf16=False)
+    before = exactly.rewards(sample)
+    model.save_pretrained(folder)
+    encoder.tokenizer.save_pretrained(folder)
+    reloaded, _ = load_reward_model(folder, seed=_RELOAD_SEED)
+    plain = Packing(False, "as others read it")
+    loaded = replace(exactly, model=reloaded.to(model.device), packing=plain)
+    after = loaded.rewards(sample)
+    # A collapsed model is saved as it is; the loop will judge it.
+    whole = np.isfinite(before).all()
+    gap = float(abs(before - after).max()) if whole else 0.0
+    limit = _TOLERANCE[model.dtype] * max(1.0, float(abs(before).max()))
+    if not gap <= limit:
+        raise ModelError(
+            f"{folder}: the saved model scores {gap:.2g} away from the trained one;"
+            " part of it was not saved (with LoRA: is the head among the trained"
+            " modules?)"
+        )
+    return gap
