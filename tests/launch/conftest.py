@@ -11,7 +11,7 @@ TOYS = Path(__file__).parent / "toys"
 
 
 @pytest.fixture
-def toys(monkeypatch):
+def toys(project, monkeypatch):
     """The module of toy jobs, importable by its own name as in a user's package."""
     monkeypatch.syspath_prepend(str(TOYS))
     monkeypatch.delitem(sys.modules, "toy_jobs", raising=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from ser_kedro.errors import ParameterError
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.rank import LAUNCH_VARIABLE
+from ser_kedro.launch.rank import LAUNCH_VARIABLE, NO_GPU_VARIABLE
 
 WORKER = "ser_kedro.launch.worker"
 DEEPSPEED_VARIABLE = "SER_KEDRO_DEEPSPEED"
@@ -23,7 +23,8 @@ _OUTER = re.compile(
     r"(LOCAL_|GROUP_|ROLE_|NODE_|CROSS_)?RANK|((LOCAL|GROUP|ROLE)_)?WORLD_SIZE"
     r"|ROLE_NAME|(CROSS|LOCAL)_SIZE|MASTER_(ADDR|PORT)|MPI_LOCAL(RANKID|NRANKS)"
     r"|SLURM_(PROCID|LOCALID|NODEID|GTIDS|TASK_PID|STEP_.*|STEPID)"
-    r"|(OMPI|PMI|PMIX|MV2|TORCHELASTIC|ACCELERATE|FSDP|SER_KEDRO_LAUNCH).*"
+    r"|(OMPI|PMI|PMIX|MV2|TORCHELASTIC|ACCELERATE|FSDP).*"
+    r"|SER_KEDRO_(LAUNCH|NO_GPU|DEEPSPEED)"
 )
 
 
@@ -194,6 +195,8 @@ def added_environment(
     }
     if params.threads is not None:
         added["OMP_NUM_THREADS"] = str(params.threads)
+    if params.devices == ():
+        added[NO_GPU_VARIABLE] = "1"
     if params.deepspeed is not None:
         added[DEEPSPEED_VARIABLE] = str(places.project / params.deepspeed)
     return {**added, **params.environment}

@@ -24,7 +24,7 @@ _ADVICE = (
         " gradient_checkpointing, or choose a launcher with ZeRO 3 or offload",
     ),
     (
-        r"CUDA_HOME",
+        r"MissingCUDAException|CUDA_HOME",
         "DeepSpeed compiles for the GPU and finds no CUDA: set CUDA_HOME to the"
         " toolkit's folder, or choose a launcher without DeepSpeed",
     ),
@@ -49,7 +49,10 @@ _ADVICE = (
         r"Ninja is required|ninja: (command )?not found|[Nn]o such file.*'ninja'",
         "ninja is missing: pip install ninja",
     ),
-    (r"numactl", "numactl is missing: install it (apt-get install numactl)"),
+    (
+        r"No such file.*numactl|numactl: (command )?not found",
+        "numactl is missing: install it (apt-get install numactl)",
+    ),
     (
         r"launcher 'pdsh' not installed|pdsh: (command )?not found",
         "pdsh is missing: install it on this machine (apt-get install pdsh)",
@@ -115,7 +118,8 @@ def reconstruct(logs: Path, code: int) -> Ending:
     if found:  # the others lost one that had no time to say why
         rank = _silent(logs)[0]
         return Ending(rank, -signal.SIGKILL, _said(logs, rank))
-    if reported:
+    # The launcher sends TERM to the others once it has seen one fail.
+    if reported := sorted(reported, key=lambda pair: pair[1] == -signal.SIGTERM):
         rank, exit_code = reported[0]
         return Ending(rank, exit_code, _said(logs, rank) or launcher)
     return Ending(None, code, launcher)
@@ -153,8 +157,11 @@ def failed(
     message = (ending.error or {}).get("message", "")
     said = f"{ending.error['type']}: {message}" if ending.error else ""
     said = said or _last(ending.text)
-    evidence = f"{said}\n{ending.text}\n{'' if ending.error else launcher}"
-    help_ = advice(evidence, ending.code) or "the log says more"
+    # What was said last first: further up there may be warnings without consequence.
+    places = (said, ending.text, "" if ending.error else launcher)
+    known = (advice(text) for text in places)
+    help_ = next(filter(None, known), None) or advice("", ending.code)
+    help_ = help_ or "the log says more"
     log = logs / (LAUNCHER_LOG if ending.rank is None else f"rank_{ending.rank}.log")
     return LaunchError(
         f"{what}: {who} failed under launcher={params.name}"

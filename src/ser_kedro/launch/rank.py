@@ -9,6 +9,9 @@ from typing import Any
 # Set for every process of a launch, and for no other. It stands here, and this module
 # imports nothing of ours, for jobs import it: what it imports is in their fingerprint.
 LAUNCH_VARIABLE = "SER_KEDRO_LAUNCH"
+# Set where the ranks are to see no GPU. DeepSpeed, on a CPU too, gives its ranks a
+# CUDA_VISIBLE_DEVICES of its own, which the worker takes away again.
+NO_GPU_VARIABLE = "SER_KEDRO_NO_GPU"
 
 
 def _distributed() -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 from ser_kedro.errors import LaunchError, SerKedroError
 from ser_kedro.launch.job import Job
 from ser_kedro.launch.json import read_json, write_json
-from ser_kedro.launch.rank import is_main, rank
+from ser_kedro.launch.rank import NO_GPU_VARIABLE, is_main, rank
 
 
 def describe(job: Job) -> dict[str, Any]:
@@ -87,6 +87,8 @@ def main(arguments: list[str]) -> None:
     # DeepSpeed puts --local_rank first; the environment says it as well.
     job, result, workspace = map(Path, arguments[-3:])
     _write_to(result.with_name(f"rank_{rank()}.log"))
+    if NO_GPU_VARIABLE in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     try:
         work(job, result, workspace)
     except BaseException as error:

@@ -91,10 +91,13 @@ class FullDisk(Toy):
 
 
 class Hang(Toy):
-    """Hangs and does not listen to TERM."""
+    """Hangs; deaf, it does not listen to TERM either."""
+
+    deaf: bool = False
 
     def act(self, workspace):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if self.deaf:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         (workspace / f"hangs_{rank.rank()}").write_text(str(os.getpid()))
         time.sleep(FOREVER)
 
