@@ -7,6 +7,7 @@ import pytest
 from ser_kedro.configuration import ProjectConfigLoader
 from ser_kedro.errors import ParameterError
 from ser_kedro.launch.params import INLINE, LauncherParams
+from ser_kedro.settings import CONFIG_LOADER_ARGS
 
 CONF = Path(__file__).parents[1] / "conf"
 PRESETS = sorted((CONF / "base" / "presets" / "launcher").glob("*.yml"))
@@ -14,14 +15,7 @@ PRESETS = sorted((CONF / "base" / "presets" / "launcher").glob("*.yml"))
 
 def parameters(env="test", **given):
     loader = ProjectConfigLoader(
-        str(CONF),
-        env=env,
-        base_env="base",
-        default_run_env="local",
-        config_patterns={
-            "parameters": ["parameters*", "parameters*/**", "**/parameters*"]
-        },
-        runtime_params=given,
+        str(CONF), env=env, runtime_params=given, **CONFIG_LOADER_ARGS
     )
     return loader["parameters"]
 
