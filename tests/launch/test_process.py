@@ -1,5 +1,6 @@
 """Launches with real processes: how they end well, how badly, and what they leave."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -239,7 +240,8 @@ def parent(toys):
         process.kill()
         process.communicate()
     for process in marked():
-        end_tree(process.environ()[LAUNCH_VARIABLE], grace=0)
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            end_tree(process.environ()[LAUNCH_VARIABLE], grace=0)
 
 
 class TestParent:
