@@ -11,6 +11,7 @@ from ser_kedro.configuration import ProjectConfigLoader
 from ser_kedro.evidence.arms import Road
 from ser_kedro.evidence.history import correct_pairs
 from ser_kedro.evolution.params import EvolutionParams
+from ser_kedro.launch.params import INLINE
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.run import run
 from ser_kedro.pipelines.self_evolve.loops import max_loops
@@ -71,7 +72,7 @@ def build(seed: int, overrides: dict[str, Any] | None = None) -> Road:
         validation_pairs=tables["validation_pairs"],
         params=reward,
         seed=seed,
-        launcher="inline",
+        launcher=INLINE,
     )
     evolution = EvolutionParams.model_validate(values["self_evolve"])
     return Road(

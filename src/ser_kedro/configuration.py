@@ -18,7 +18,10 @@ from ser_kedro.pipelines.self_evolve.loops import MAX_LOOPS_VARIABLE, max_loops
 
 # Parameters that describe the user's own data, remembered for kedro-viz and notebooks.
 OWN = ("path", "format", "test_path")
-_PRETRAINED = "pretrained"
+# Parameters of one word on the command line, whose fields a preset spells out.
+NAMED = ("model", "launcher")
+# What stands for a name without a preset until it is accepted or refused.
+_FALLBACK = {"model": "pretrained", "launcher": "inline"}
 _KINDS = {"model": str, "launcher": str, "seed": int}
 _EXAMPLES = {"model": "demo", "launcher": "inline", "seed": "0"}
 # A path that cannot be a hub id: hidden, absolute, of three parts or with a slash last.
@@ -26,11 +29,12 @@ _PLACE = re.compile(r"[./~]|[^/]+/$|[^/]+/[^/]+/")
 
 
 class ProjectConfigLoader(OmegaConfigLoader):
-    """``OmegaConfigLoader`` with model presets and two resolvers.
+    """``OmegaConfigLoader`` with presets and two resolvers.
 
-    A preset is a set of parameters with a name, ``conf/base/presets/model/NAME.yml``;
-    it goes above base and below the environment and ``--params``. A model that is no
-    preset (a hub id, a folder) takes the preset ``pretrained``.
+    A preset is a set of parameters with a name, ``conf/base/presets/model/NAME.yml``
+    or ``.../launcher/NAME.yml``; it goes above base and below the environment and
+    ``--params``. A model that is no preset (a hub id, a folder) takes the preset
+    ``pretrained``; a launcher must be one.
 
     ``${params:a.b}`` in a catalog is the parameter ``a.b``; ``${last_used:path}`` in
     parameters is what the environment's data were when they were last given.
@@ -82,9 +86,12 @@ class ProjectConfigLoader(OmegaConfigLoader):
     def _compose(self) -> dict[str, Any]:
         merged = super().__getitem__("parameters")
         given = dict(self.runtime_params or {})
-        preset = self._preset(merged["model"])
+        preset: dict[str, Any] = {}
+        for kind in NAMED:
+            preset = _merge(preset, self._preset(kind, merged[kind]))
         changed = _merge(_changes(merged, self._base()), given)
-        changed.pop("model", None)  # one word, which the preset has spelt out
+        for kind in NAMED:
+            changed.pop(kind, None)  # one word, which the preset has spelt out
         shown = self.env or self.default_run_env
         _check_known(given, _merge(self._without_runtime(), preset), shown)
         self._check_sections(merged, shown)
@@ -116,14 +123,16 @@ class ProjectConfigLoader(OmegaConfigLoader):
         finally:
             self.runtime_params = given
 
-    def _preset(self, model: str) -> dict[str, Any]:
-        folder = Path(self.conf_source) / self.base_env / "presets" / "model"
-        file = folder / f"{model}.yml"
+    def _preset(self, kind: str, name: Any) -> dict[str, Any]:
+        folder = Path(self.conf_source) / self.base_env / "presets" / kind
+        file = folder / f"{name}.yml"
         if not file.is_file():
-            file = folder / f"{_PRETRAINED}.yml"
+            if kind == "launcher" and isinstance(name, str):
+                raise _unknown_launcher(name, [file.stem for file in folder.iterdir()])
+            file = folder / f"{_FALLBACK[kind]}.yml"
         preset = yaml.safe_load(file.read_text("utf-8"))
         # A preset may stand for a hub id; any other name is the model's own.
-        return _merge({"model": {"name": model}}, preset)
+        return _merge({kind: {"name": name}}, preset)
 
     def _parameter(self, path: str) -> Any:
         value: Any = self["parameters"]
@@ -137,6 +146,14 @@ class ProjectConfigLoader(OmegaConfigLoader):
         if "path" in (self.runtime_params or {}) or not self.last_used_file.is_file():
             return None
         return read_json(self.last_used_file).get(name)
+
+
+def _unknown_launcher(name: str, known: list[str]) -> ParameterError:
+    close = difflib.get_close_matches(name, known, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return ParameterError(
+        f"launcher={name}: no such launcher; {hint}(known: {', '.join(sorted(known))})"
+    )
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
@@ -182,8 +199,7 @@ def _check_known(
             raise ParameterError(
                 f"--params {path}: no such parameter in environment {env}; {hint}"
             )
-        if not isinstance(known[name], dict) or path == "model":
-            # The model is named by one word; its fields come from the preset.
+        if not isinstance(known[name], dict) or path in NAMED:
             continue
         if not isinstance(value, dict):
             raise ParameterError(

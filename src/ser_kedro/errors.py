@@ -1,5 +1,9 @@
 """The errors of ser-kedro. A message is one line: what, where, what to do."""
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
 
 class SerKedroError(Exception):
     """Base of every error that a user can cause or mend; exit code 2."""
@@ -19,3 +23,30 @@ class ModelError(SerKedroError):
 
 class StoreError(SerKedroError):
     """A reference points to nothing, or the store cannot be written."""
+
+
+class LaunchError(SerKedroError):
+    """A job that ran in processes of its own did not come to its end.
+
+    Attributes:
+        command: The launcher's argument list.
+        exit_code: Of the launcher; ``None`` if it was ended by us.
+        rank: The rank that failed first, as far as it is known.
+        lines: The last lines that this rank, or the launcher, wrote.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        command: Sequence[str] = (),
+        exit_code: int | None = None,
+        rank: int | None = None,
+        lines: Sequence[str] = (),
+    ) -> None:
+        """Take the one line and what is known beside it."""
+        super().__init__(message)
+        self.command = tuple(command)
+        self.exit_code = exit_code
+        self.rank = rank
+        self.lines = tuple(lines)

@@ -8,11 +8,12 @@ from typing import ClassVar
 
 import pytest
 
-from ser_kedro.errors import ParameterError, StoreError
+from ser_kedro.errors import StoreError
 from ser_kedro.launch import store
 from ser_kedro.launch.job import Job, Output
 from ser_kedro.launch.json import read_json, write_json
-from ser_kedro.launch.run import LAUNCHERS, run
+from ser_kedro.launch.params import LauncherParams
+from ser_kedro.launch.run import run
 
 
 class Count(Job):
@@ -119,11 +120,10 @@ def test_the_record_says_what_was_done(project, log):
     assert record["fingerprint"] == job.fingerprint
 
 
-def test_the_launcher_is_no_part_of_the_result(project, log, monkeypatch):
-    monkeypatch.setitem(LAUNCHERS, "another", LAUNCHERS["inline"])
+def test_the_launcher_is_no_part_of_the_result(project, log):
     run(Count(log=log))
 
-    run(Count(log=log), "another")
+    run(Count(log=log), LauncherParams(kind="torchrun", processes=2))
 
     assert times(log) == 1
 
@@ -260,9 +260,10 @@ def test_other_errors_of_the_system_stay_what_they_are(project, log):
         run(Raise(log=log))
 
 
-def test_an_unknown_launcher(project, log):
-    with pytest.raises(ParameterError, match="launcher=slurm: unknown; choose one of"):
-        run(Count(log=log), "slurm")
+def test_a_job_for_one_process_stays_in_this_one(project, log):
+    run(Count(log=log), LauncherParams(kind="torchrun", prefix=("nosuch",)))
+
+    assert times(log) == 1
 
 
 def test_json_is_written_whole(tmp_path):

@@ -17,6 +17,7 @@ import pyarrow.compute as pc
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.evolution.state import EvolutionState, begin
 from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.params import INLINE, LauncherParams
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import BATCH, read_table, write_table
@@ -115,7 +116,7 @@ class Road:
     evolution: EvolutionParams
     loops: int
     seed: int
-    launcher: str = "inline"
+    launcher: LauncherParams = INLINE
 
 
 def evolve(

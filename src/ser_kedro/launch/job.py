@@ -43,12 +43,19 @@ class Job(BaseModel):
 
     A subclass adds fields and ``work``. Two jobs with one fingerprint give one result.
     The launcher is no field: how a job is run must not change what it makes.
+
+    Attributes:
+        stage: Its folder in the store.
+        libraries: Packages whose versions are part of what it is.
+        distributed: Whether all ranks of a launcher can do its work together. Then
+            ``work`` runs in each of them, and what rank 0 returns counts.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     stage: ClassVar[str]
     libraries: ClassVar[tuple[str, ...]] = ()
+    distributed: ClassVar[bool] = False
 
     def work(self, workspace: Path) -> dict[str, Output]:
         """Do it. Begun work found in ``workspace`` is taken up, not done again.

@@ -5,44 +5,32 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 
-from ser_kedro.errors import ParameterError, StoreError
+from ser_kedro.errors import StoreError
 from ser_kedro.launch import store
 from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.params import INLINE, LauncherParams
 from ser_kedro.launch.reference import Reference
 
 logger = logging.getLogger(__name__)
 
-Launcher = Callable[[Job, Path], dict[str, Output]]
 
-
-def inline(job: Job, workspace: Path) -> dict[str, Output]:
-    """Run the job in this process."""
-    return job.work(workspace)
-
-
-LAUNCHERS: dict[str, Launcher] = {"inline": inline}
-
-
-def run(job: Job, launcher: str = "inline") -> dict[str, Reference]:
+def run(job: Job, launcher: LauncherParams = INLINE) -> dict[str, Reference]:
     """Return the outputs of a job, running it only if the store has no such result.
 
     Args:
         job: What to do.
-        launcher: How to run it; one of ``LAUNCHERS``.
+        launcher: How to run it. A job that its ranks cannot share out is done by this
+            process under any launcher.
 
     Returns:
         References to the outputs, by name.
 
     Raises:
-        ParameterError: If there is no such launcher.
         StoreError: If the disk is full.
+        LaunchError: If the job failed in processes of its own.
     """
-    if launcher not in LAUNCHERS:
-        known = ", ".join(LAUNCHERS)
-        raise ParameterError(f"launcher={launcher}: unknown; choose one of {known}")
     short = f"{job.stage} {job.fingerprint[:12]}"
     if (found := store.find(job)) is not None:
         logger.info("%s: reused", short)
@@ -54,7 +42,8 @@ def run(job: Job, launcher: str = "inline") -> dict[str, Reference]:
                 return found
             begun = any(workspace.iterdir())
             logger.info("%s: %s", short, "taken up again" if begun else "started")
-            return store.commit(job, workspace, LAUNCHERS[launcher](job, workspace))
+            outputs = _work(job, workspace, launcher)
+            return store.commit(job, workspace, outputs)
     except Exception as error:
         if not _is_full_disk(error):
             raise
@@ -62,6 +51,15 @@ def run(job: Job, launcher: str = "inline") -> dict[str, Reference]:
             f"{short}: the disk of {store.store_root()} is full; free some space and"
             " run the same command again, nothing finished is lost"
         ) from error
+
+
+def _work(job: Job, workspace: Path, launcher: LauncherParams) -> dict[str, Output]:
+    if launcher.kind == "inline" or not job.distributed:
+        return job.work(workspace)
+    # Not at the top: the ranks' own jobs need none of it.
+    from ser_kedro.launch.process import launch
+
+    return launch(job, workspace, launcher)
 
 
 def _is_full_disk(error: Exception) -> bool:

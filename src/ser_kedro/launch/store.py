@@ -48,7 +48,18 @@ def workspace(job: Job) -> Iterator[Path]:
     place.parent.mkdir(parents=True, exist_ok=True)
     with _alone(place.with_name(place.name + LOCK)):
         staging.mkdir(exist_ok=True)
+        _wait_for_ranks(staging)
         yield staging
+
+
+def _wait_for_ranks(staging: Path) -> None:
+    # A launched process that was killed leaves ranks that end a few seconds later;
+    # their guard holds the folder until then.
+    descriptor = os.open(staging, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager

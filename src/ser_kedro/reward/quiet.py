@@ -10,12 +10,20 @@ from contextlib import contextmanager
 _NOISY = ("transformers", "trl", "accelerate", "peft", "datasets")
 
 
+def _is_error(record: logging.LogRecord) -> bool:
+    return record.levelno >= logging.ERROR
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Silence progress bars per file, deprecations and notes; errors still show.
 
     Our own progress bars say how far a long step is.
     """
+    # DeepSpeed sets its level when it is first imported, which may be in here, and
+    # prints to stdout that there is no GPU; a filter stays.
+    deepspeed = logging.getLogger("DeepSpeed")
+    deepspeed.addFilter(_is_error)
     from transformers.utils import logging as chatter
 
     loggers = [logging.getLogger(name) for name in _NOISY]
@@ -30,6 +38,7 @@ def quiet() -> Iterator[None]:
             warnings.simplefilter("ignore", UserWarning)
             yield
     finally:
+        deepspeed.removeFilter(_is_error)
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
         if bars:

@@ -8,6 +8,7 @@ from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.evolution.progress import Outcome, compare, has_collapsed, judge
 from ser_kedro.evolution.state import EvolutionState, LoopRecord, advance
 from ser_kedro.evolution.status import Status
+from ser_kedro.launch.params import LauncherParams
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.run import run
 from ser_kedro.reward.calibrate import Calibration, log_losses
@@ -24,7 +25,7 @@ def train_seed(
     validation_pairs: Reference,
     params: RewardParams,
     seed: int,
-    launcher: str,
+    launcher: LauncherParams,
 ) -> Reference:
     """Train a reward model on human labels only; on the few of them, loop 0's."""
     job = TrainRewardJob(
@@ -41,7 +42,7 @@ def score(
     model: Reference,
     pairs: Reference,
     params: RewardParams,
-    launcher: str,
+    launcher: LauncherParams,
     rows: Reference | None = None,
 ) -> Reference:
     """Score a table of pairs, or the ``rows`` of it."""
@@ -63,7 +64,7 @@ def self_label(
     unlabeled_pairs: Reference,
     state: EvolutionState,
     params: RewardParams,
-    launcher: str,
+    launcher: LauncherParams,
 ) -> Reference:
     """Score what is left of the pool with the previous loop's model."""
     return score(model, unlabeled_pairs, params, launcher, state.remaining)
@@ -76,7 +77,7 @@ def select_confident(
     unlabeled_pairs: Reference,
     state: EvolutionState,
     params: EvolutionParams,
-    launcher: str,
+    launcher: LauncherParams,
 ) -> tuple[Reference, Reference]:
     """Select the pairs the model is confident about.
 
@@ -111,7 +112,7 @@ def retrain(
     params: EvolutionParams,
     reward: RewardParams,
     seed: int,
-    launcher: str,
+    launcher: LauncherParams,
 ) -> Reference:
     """Train on the selection, the previous one and the human labels, as asked."""
     start = {"previous": model, "seed": seed_model, "sft": sft_model}[params.start]

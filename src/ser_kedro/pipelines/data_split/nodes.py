@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ser_kedro.launch.params import LauncherParams
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.run import run
 from ser_kedro.preferences.source import PreferenceSource
@@ -12,7 +13,10 @@ from ser_kedro.preferences.split_job import SplitJob
 
 
 def split(
-    raw_preferences: PreferenceSource, params: SplitParams, seed: int, launcher: str
+    raw_preferences: PreferenceSource,
+    params: SplitParams,
+    seed: int,
+    launcher: LauncherParams,
 ) -> dict[str, Reference | dict[str, Any]]:
     """Read, check and split the preferences; report what was dropped and why."""
     job = SplitJob(source=raw_preferences, params=params, seed=seed)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ser_kedro.evidence.params import EvaluationParams
+from ser_kedro.launch.params import LauncherParams
 from ser_kedro.launch.reference import HasReference, Reference, reference_of
 from ser_kedro.reward import steps
 from ser_kedro.reward.params import RewardParams, SftParams
@@ -17,7 +18,7 @@ def score_test(
     loop_history: Records,
     test_pairs: HasReference,
     params: RewardParams,
-    launcher: str,
+    launcher: LauncherParams,
 ) -> Scores:
     """Score the test pairs with the model of every loop."""
     pairs = reference_of(test_pairs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ser_kedro.launch.params import LauncherParams
 from ser_kedro.launch.reference import HasReference, Reference, reference_of
 from ser_kedro.reward import steps
 from ser_kedro.reward.params import RewardParams
@@ -13,7 +14,7 @@ def train_seed(
     validation_pairs: HasReference,
     params: RewardParams,
     seed: int,
-    launcher: str,
+    launcher: LauncherParams,
 ) -> Reference:
     """Train the reward model of loop 0 on the human labels."""
     return steps.train_seed(

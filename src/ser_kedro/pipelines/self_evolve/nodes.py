@@ -8,6 +8,7 @@ from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.evolution.state import EvolutionState
 from ser_kedro.evolution.state import begin as begin_state
 from ser_kedro.evolution.state import skip as skip_loop
+from ser_kedro.launch.params import LauncherParams
 from ser_kedro.launch.reference import (
     NOTHING,
     HasReference,
@@ -34,7 +35,7 @@ def self_label(
     previous_model: HasReference,
     previous_state: State,
     params: RewardParams,
-    launcher: str,
+    launcher: LauncherParams,
 ) -> Reference:
     """Score the pool with the previous loop's model."""
     state = EvolutionState.model_validate(previous_state)
@@ -55,7 +56,7 @@ def select(
     previous_model: HasReference,
     previous_state: State,
     params: EvolutionParams,
-    launcher: str,
+    launcher: LauncherParams,
 ) -> tuple[Reference, Reference]:
     """Keep the pairs the model is confident about, labelled by it."""
     state = EvolutionState.model_validate(previous_state)
@@ -82,7 +83,7 @@ def retrain(
     params: EvolutionParams,
     reward: RewardParams,
     seed: int,
-    launcher: str,
+    launcher: LauncherParams,
 ) -> Reference:
     """Train on the selection; pass the model on where there is nothing to learn."""
     state = EvolutionState.model_validate(previous_state)

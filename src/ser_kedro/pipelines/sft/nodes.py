@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ser_kedro.launch.params import LauncherParams
 from ser_kedro.launch.reference import HasReference, Reference, reference_of
 from ser_kedro.launch.run import run
 from ser_kedro.policy.sft import SftJob
@@ -13,7 +14,7 @@ def fine_tune(
     model: ModelParams,
     params: SftParams,
     seed: int,
-    launcher: str,
+    launcher: LauncherParams,
 ) -> Reference:
     """Fine-tune the language model that all later models start from."""
     pairs = reference_of(sft_pairs)
