@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from ser_kedro.errors import ParameterError, StoreError
@@ -23,6 +25,28 @@ def inline(job: Job, workspace: Path) -> dict[str, Output]:
     return job.work(workspace)
 
 
+class NotFinished(Exception):
+    """A job was to be looked up only, and the store does not have it."""
+
+
+_looking: ContextVar[list[Job] | None] = ContextVar("looking", default=None)
+
+
+@contextmanager
+def look_only() -> Iterator[list[Job]]:
+    """Let ``run`` return what is finished and raise ``NotFinished`` for the rest.
+
+    Yields:
+        The jobs that were found, as they are.
+    """
+    found: list[Job] = []
+    token = _looking.set(found)
+    try:
+        yield found
+    finally:
+        _looking.reset(token)
+
+
 LAUNCHERS: dict[str, Launcher] = {"inline": inline}
 
 
@@ -37,9 +61,15 @@ def run(job: Job, launcher: str = "inline") -> dict[str, Reference]:
         References to the outputs, by name.
 
     Raises:
+        NotFinished: Inside ``look_only``, if the store has no such result.
         ParameterError: If there is no such launcher.
         StoreError: If the disk is full.
     """
+    if (looking := _looking.get()) is not None:
+        if (known_outputs := store.find(job)) is None:
+            raise NotFinished(job.stage)
+        looking.append(job)
+        return known_outputs
     if launcher not in LAUNCHERS:
         known = ", ".join(LAUNCHERS)
         raise ParameterError(f"launcher={launcher}: unknown; choose one of {known}")
