@@ -19,3 +19,7 @@ class ModelError(SerKedroError):
 
 class StoreError(SerKedroError):
     """A reference points to nothing, or the store cannot be written."""
+
+
+class JudgeError(SerKedroError):
+    """The judge cannot be asked: no key, no answer, or a model that is not there."""
