@@ -31,7 +31,6 @@ _ROAD = "self_evolve"
 _SPLIT = ("sft_pairs", "labeled_pairs", "unlabeled_pairs", "test_pairs")
 
 
-@quiet()
 def plan_text(
     *,
     env: str | None,
@@ -71,8 +70,8 @@ def plan_text(
     from ser_kedro.planning.text import render
 
     last = settings["self_evolve"].last_loop(max_loops())
-    return render(
-        make_plan(
+    with quiet():
+        made = make_plan(
             settings["model"],
             settings["sft"],
             settings["reward"],
@@ -80,7 +79,7 @@ def plan_text(
             loops=last,
             work=work,
         )
-    )
+    return render(made)
 
 
 def _launcher_devices(project: Path, launcher: str) -> Devices:
@@ -95,8 +94,14 @@ def _launcher_devices(project: Path, launcher: str) -> Devices:
     preset = yaml.safe_load(file.read_text("utf-8")) or {}
     if preset.get("kind") == "inline":
         return this_machine()
-    named = preset.get("deepspeed")
-    return from_launcher(preset, read_json(project / named) if named else None)
+    if not (named := preset.get("deepspeed")):
+        return from_launcher(preset, None)
+    if not (project / named).is_file():
+        raise ParameterError(
+            f"launcher={launcher}: its DeepSpeed file {named} is not there; mend"
+            f" {file.relative_to(project)}"
+        )
+    return from_launcher(preset, read_json(project / named))
 
 
 def _override(

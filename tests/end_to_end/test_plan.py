@@ -112,3 +112,12 @@ def test_devices_of_a_launcher(plan, fresh):
     done = plan(*options, cwd=fresh)
     assert done.returncode == 0, done.stderr
     assert "on 8 devices x 80.0 GB, ZeRO-2" in done.stdout
+
+
+def test_a_launcher_whose_file_is_missing(plan, fresh):
+    folder = fresh / "conf" / "base" / "presets" / "launcher"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "mine.yml").write_text("kind: deepspeed\ndeepspeed: conf/no.json\n")
+    done = plan("--params", "launcher=mine", cwd=fresh)
+    assert done.returncode == 2
+    assert "its DeepSpeed file conf/no.json is not there" in done.stderr
