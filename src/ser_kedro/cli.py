@@ -110,6 +110,48 @@ cli.add_command(
 )
 
 
+def _plan(**options: Any) -> None:
+    from ser_kedro.plan import plan_text
+
+    click.echo(plan_text(**options))
+
+
+def _option_of_run(name: str) -> click.Parameter:
+    return next(option for option in kedro_run.params if option.name == name)
+
+
+cli.add_command(
+    click.Command(
+        "plan",
+        params=[
+            _option_of_run("env"),
+            _option_of_run("params"),
+            click.Option(
+                ["--devices"],
+                type=click.IntRange(1),
+                help="Devices of all nodes together; the launcher's if not given.",
+            ),
+            click.Option(
+                ["--device-memory"], help="Memory of one device, such as 80GB or 24GiB."
+            ),
+            click.Option(
+                ["--zero"],
+                type=click.IntRange(0, 3),
+                help="DeepSpeed's ZeRO stage, 0 for none; the launcher's if not given.",
+            ),
+            click.Option(
+                ["--offload"],
+                type=click.Choice(["none", "optimizer", "parameters"]),
+                help="What ZeRO keeps in the host's memory.",
+            ),
+        ],
+        callback=guarded(_plan),
+        help="Say what a run will need: memory of a device, disk, steps, what is done"
+        " already. Starts nothing, downloads no weights, and refuses nothing.",
+    )
+)
+
+
 def main() -> None:
     """Run the ``ser-kedro`` command in the project of the working directory."""
     from kedro.framework.startup import bootstrap_project

@@ -50,3 +50,7 @@ class LaunchError(SerKedroError):
         self.exit_code = exit_code
         self.rank = rank
         self.lines = tuple(lines)
+
+
+class JudgeError(SerKedroError):
+    """The judge cannot be asked: no key, no answer, or a model that is not there."""

@@ -13,7 +13,7 @@ from ser_kedro.launch import store
 from ser_kedro.launch.job import Job, Output
 from ser_kedro.launch.json import read_json, write_json
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.run import run
+from ser_kedro.launch.run import NotFinished, look_only, run
 
 
 class Count(Job):
@@ -274,3 +274,25 @@ def test_json_is_written_whole(tmp_path):
         write_json(path, {"x": object()})
 
     assert read_json(path) == {"σ": 1}
+
+
+class TestLookOnly:
+    def test_starts_nothing(self, project):
+        log = project / "log"
+        with look_only() as found, pytest.raises(NotFinished, match="count"):
+            run(Count(log=str(log)))
+        assert found == [] and not log.exists()
+        assert not (project / "data").exists()
+
+    def test_finds_what_is_done(self, project):
+        job = Count(log=str(project / "log"))
+        made = run(job)
+        with look_only() as found:
+            assert run(job, "no such launcher") == made
+        assert found == [job]
+
+    def test_ends(self, project):
+        job = Count(log=str(project / "log"))
+        with look_only():
+            pass
+        assert run(job)["x"].rows == 1

@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from ser_kedro.errors import StoreError
@@ -14,6 +17,28 @@ from ser_kedro.launch.params import INLINE, LauncherParams
 from ser_kedro.launch.reference import Reference
 
 logger = logging.getLogger(__name__)
+
+
+class NotFinished(Exception):
+    """A job was to be looked up only, and the store does not have it."""
+
+
+_looking: ContextVar[list[Job] | None] = ContextVar("looking", default=None)
+
+
+@contextmanager
+def look_only() -> Iterator[list[Job]]:
+    """Let ``run`` return what is finished and raise ``NotFinished`` for the rest.
+
+    Yields:
+        The jobs that were found, as they are.
+    """
+    found: list[Job] = []
+    token = _looking.set(found)
+    try:
+        yield found
+    finally:
+        _looking.reset(token)
 
 
 def run(job: Job, launcher: LauncherParams = INLINE) -> dict[str, Reference]:
@@ -28,9 +53,15 @@ def run(job: Job, launcher: LauncherParams = INLINE) -> dict[str, Reference]:
         References to the outputs, by name.
 
     Raises:
+        NotFinished: Inside ``look_only``, if the store has no such result.
         StoreError: If the disk is full.
         LaunchError: If the job failed in processes of its own.
     """
+    if (looking := _looking.get()) is not None:
+        if (known_outputs := store.find(job)) is None:
+            raise NotFinished(job.stage)
+        looking.append(job)
+        return known_outputs
     short = f"{job.stage} {job.fingerprint[:12]}"
     if (found := store.find(job)) is not None:
         logger.info("%s: reused", short)

@@ -43,17 +43,36 @@ def random_model(
 ) -> LlamaForCausalLM:
     """Return a Llama of the given size with weights drawn from ``seed``."""
     torch.manual_seed(seed)
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
+    config = scratch_config(
+        params,
+        len(tokenizer),
+        max_length,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    return LlamaForCausalLM(config)
+
+
+def scratch_config(
+    params: ScratchParams, vocab_size: int, max_length: int, **token_ids: int
+) -> LlamaConfig:
+    """Return the configuration of such a model.
+
+    Args:
+        params: Its sizes.
+        vocab_size: Tokens of its tokenizer.
+        max_length: Positions.
+        token_ids: The special tokens.
+    """
+    return LlamaConfig(
+        vocab_size=vocab_size,
         hidden_size=params.hidden_size,
         intermediate_size=params.intermediate_size,
         num_hidden_layers=params.layers,
         num_attention_heads=params.heads,
         num_key_value_heads=params.heads,
         max_position_embeddings=max_length,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
         tie_word_embeddings=True,
+        **token_ids,
     )
-    return LlamaForCausalLM(config)

@@ -1,0 +1,107 @@
+"""How much there is to do: pairs, optimiser steps, bytes on disk."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from ser_kedro.planning.shape import ModelShape
+from ser_kedro.reward.params import SftParams, TrainingParams
+
+_BYTES_A_SCORE = 64
+# Checkpoints to resume from that a training keeps, and removes when it ends.
+_CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is known of the data and of earlier runs.
+
+    Attributes:
+        pairs: Rows of each table of the split, by name; empty where it is not there.
+        table_bytes: Bytes of these tables together.
+        finished: Finished jobs of this very run in the store, by stage.
+        missing: The first stage that is not there; ``None`` if nothing is missing.
+        unknown: Why nothing could be looked up, in one line.
+    """
+
+    pairs: dict[str, int] = field(default_factory=dict)
+    table_bytes: int = 0
+    finished: dict[str, int] = field(default_factory=dict)
+    missing: str | None = None
+    unknown: str | None = None
+
+
+@dataclass(frozen=True)
+class Disk:
+    """Bytes that a run adds to the store.
+
+    Attributes:
+        models: Kept models together.
+        count: How many these are: SFT's, the seed's and one a loop.
+        checkpoints: At the worst moment, of the training that is under way.
+        tables: Splits, scores and selections; ``None`` without the data.
+    """
+
+    models: int
+    count: int
+    checkpoints: int
+    tables: int | None
+
+    @property
+    def total(self) -> int:
+        """All that is known."""
+        return self.models + self.checkpoints + (self.tables or 0)
+
+
+def steps(params: TrainingParams, rows: int) -> int:
+    """Return the optimiser steps of a training on ``rows`` rows."""
+    return math.ceil(math.ceil(rows / params.batch_size) * params.epochs)
+
+
+def sft_rows(params: SftParams, pairs: int) -> int:
+    """Return the rows that SFT makes of its pairs."""
+    return 2 * pairs if params.target == "both" else pairs
+
+
+def checkpoint_bytes(shape: ModelShape, *, bf16: bool) -> int:
+    """Return the size of one checkpoint to resume from: trained part and optimiser."""
+    return (2 + 12 if bf16 else 4 + 8) * shape.trainable
+
+
+def disk(
+    language: ModelShape | None,
+    reward: ModelShape,
+    *,
+    loops: int,
+    bf16: bool,
+    work: Work,
+) -> Disk:
+    """Return the disk that a run needs.
+
+    Args:
+        language: The model of SFT; ``None`` for an encoder, which SFT passes on.
+        reward: The reward model; adapters are merged, so each is stored whole.
+        loops: Loops at most.
+        bf16: Weights are stored with 2 bytes, not 4 (under DeepSpeed).
+        work: What is known of the data.
+    """
+    width = 2 if bf16 else 4
+    models = [language or reward] + [reward] * (1 + loops)
+    checkpoints = max(checkpoint_bytes(shape, bf16=bf16) for shape in models)
+    return Disk(
+        models=sum(width * shape.parameters for shape in models),
+        count=len(models),
+        checkpoints=_CHECKPOINTS * checkpoints,
+        tables=_tables(work, loops) if work.pairs else None,
+    )
+
+
+def _tables(work: Work, loops: int) -> int:
+    pool = work.pairs["unlabeled_pairs"]
+    test = work.pairs["test_pairs"]
+    pairs = sum(rows for name, rows in work.pairs.items() if name.endswith("_pairs"))
+    # The selections of all loops together hold each pair of the pool once at most.
+    selections = pool * work.table_bytes // max(1, pairs)
+    scores = _BYTES_A_SCORE * (loops * pool + (1 + loops) * test)
+    return work.table_bytes + selections + scores

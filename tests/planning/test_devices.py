@@ -1,0 +1,44 @@
+"""Devices from launcher presets, and sizes as people write them."""
+
+import pytest
+
+from ser_kedro.errors import ParameterError
+from ser_kedro.planning.devices import Devices, from_launcher, host_memory, parse_size
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("80GB", 80 * 10**9), ("24GiB", 24 * 2**30), ("1.5 gb", 15 * 10**8), ("512", 512)],
+)
+def test_reads_a_size(text, size):
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "GB", "80 KB", "-1GB", "0GB", "80GB each"])
+def test_refuses_what_is_no_size(text):
+    with pytest.raises(ParameterError, match="--device-memory .*80GB"):
+        parse_size(text)
+
+
+class TestFromLauncher:
+    def test_counts_all_nodes(self):
+        zero = {"zero_optimization": {"stage": 3}}
+        found = from_launcher({"processes": 8, "nodes": 2}, zero)
+        assert (found.count, found.zero_stage, found.offload) == (16, 3, "none")
+
+    def test_without_deepspeed(self):
+        found = from_launcher({"processes": 2, "deepspeed": None}, None)
+        assert (found.count, found.zero_stage) == (2, 0)
+
+    @pytest.mark.parametrize(
+        ("section", "offload"),
+        [("offload_param", "parameters"), ("offload_optimizer", "optimizer")],
+    )
+    def test_sees_offload(self, section, offload):
+        zero = {"zero_optimization": {"stage": 3, section: {"device": "cpu"}}}
+        assert from_launcher({}, zero).offload == offload
+
+    def test_processes_on_a_cpu_share_its_memory(self):
+        preset = {"processes": 2, "environment": {"DS_ACCELERATOR": "cpu"}}
+        found = from_launcher(preset, None)
+        assert found == Devices(2, host_memory() // 2, bf16=False)

@@ -1,0 +1,130 @@
+"""The plan of a run: the paper's models on the paper's machines, steps, disk."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ser_kedro.errors import ModelError
+from ser_kedro.planning.devices import Devices
+from ser_kedro.planning.stages import config_of, make_plan, rows_of_a_pass
+from ser_kedro.planning.text import render
+from ser_kedro.planning.work import Work, sft_rows, steps
+from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
+
+ROOT = Path(__file__).parents[2]
+PRESETS = ROOT / "conf" / "base" / "presets" / "model"
+GB = 10**9
+PAIRS = {
+    "sft_pairs": 300,
+    "labeled_pairs": 60,
+    "unlabeled_pairs": 500,
+    "test_pairs": 100,
+}
+
+
+def plan(name, devices, work=None):
+    preset = yaml.safe_load((PRESETS / f"{name}.yml").read_text("utf-8"))
+    folder = ROOT / "tests" / "configs" / name
+    scratch = preset["model"]["scratch"]
+    return make_plan(
+        ModelParams(name=str(folder), scratch=scratch),
+        SftParams.model_validate(preset["sft"]),
+        RewardParams.model_validate(preset["reward"]),
+        devices,
+        loops=3,
+        work=work or Work(),
+    )
+
+
+class TestThePaper:
+    @pytest.mark.parametrize(
+        ("name", "count"),
+        [("llama3_8b", 8), ("mistral_7b", 8), ("llama2_13b", 8), ("llama2_70b", 16)],
+    )
+    def test_fits(self, name, count):
+        text = render(plan(name, Devices(count, 80 * GB, zero_stage=3)))
+        assert "WARNING" not in text
+        for stage in ("sft", "reward training", "labelling", "ppo"):
+            assert f"\n{stage} fits: " in text
+
+    def test_shows_by_how_much(self):
+        made = plan("llama2_70b", Devices(16, 80 * GB, zero_stage=3))
+        reward = next(s for s in made.stages if s.name == "reward training")
+        # The shard of 137 GB, and two gathered layers of 0.86 billion weights.
+        assert reward.memory.weights == pytest.approx(137.43e9 / 16 + 3.42e9, rel=1e-3)
+        free = (80 * GB - reward.memory.total) / GB
+        assert f"reward training fits: {free:.1f} GB free" in render(made)
+
+    def test_70b_does_not_fit_without_sharing_its_weights(self):
+        text = render(plan("llama2_70b", Devices(16, 80 * GB, zero_stage=2)))
+        assert text.count("WARNING") == 4
+
+    @pytest.mark.parametrize("name", ["qwen3_0_6b", "qwen3_1_7b"])
+    def test_small_ones_fit_a_consumer_gpu(self, name):
+        assert "WARNING" not in render(plan(name, Devices(1, 24 * GB)))
+
+
+class TestText:
+    def test_warns_and_says_what_to_do(self):
+        text = render(plan("llama3_8b", Devices(1, 24 * GB)))
+        assert "WARNING: sft does not fit: " in text and "--zero 3" in text
+
+    def test_unknown_memory_gives_no_verdict(self):
+        text = render(plan("qwen3_0_6b", Devices(1, None)))
+        assert " fits: " not in text and "WARNING" not in text
+        assert "--device-memory" in text
+
+    def test_host_memory_is_named(self):
+        devices = Devices(8, 80 * GB, zero_stage=3, offload="optimizer")
+        assert "On the host, for each device: 12.0 GB" in render(
+            plan("llama3_8b", devices)
+        )
+
+    def test_says_what_is_not_known(self):
+        text = render(plan("test", Devices(1, GB, bf16=False), Work(unknown="no net")))
+        assert "not looked up (no net)" in text
+        assert "Optimiser steps: unknown" in text and "tables unknown" in text
+
+    def test_says_what_is_done(self):
+        work = Work(pairs=PAIRS, table_bytes=96_000, finished={"data_split": 1})
+        devices = Devices(1, GB, bf16=False)
+        text = render(plan("test", devices, replace(work, missing="sft")))
+        assert "already: data_split 1; next is sft." in text
+        assert "Optimiser steps: sft 19, seed 8, a loop, at most 70." in text
+
+
+class TestWork:
+    GIVEN = {"learning_rate": 1, "scheduler": "constant", "max_length": 8}
+
+    def test_steps(self):
+        params = SftParams(**self.GIVEN, epochs=3, batch_size=16)
+        assert steps(params, 33) == 3 * 3
+
+    def test_both_responses_are_two_rows(self):
+        params = SftParams(**self.GIVEN, epochs=1, batch_size=1)
+        assert sft_rows(params, 10) == 20
+        assert sft_rows(params.model_copy(update={"target": "chosen"}), 10) == 10
+
+    def test_rows_of_a_pass(self):
+        params = RewardParams(
+            **self.GIVEN, epochs=1, batch_size=40, micro_batch_size=10
+        )
+        assert rows_of_a_pass(params, Devices(8, None)) == 5
+        assert rows_of_a_pass(params, Devices(1, None)) == 10
+
+    def test_disk(self):
+        work = Work(pairs=PAIRS, table_bytes=96_000)
+        made = plan("test", Devices(1, GB, bf16=False), work)
+        language, reward = made.stages[0].shape, made.stages[1].shape
+        assert made.disk.count == 5
+        assert made.disk.models == 4 * (language.parameters + 4 * reward.parameters)
+        assert made.disk.checkpoints == 2 * 12 * reward.trainable
+        # The split, each pair of the pool selected once, scores of pool and test.
+        assert made.disk.tables == 96_000 + 50_000 + 64 * (3 * 500 + 4 * 100)
+
+
+def test_a_configuration_that_cannot_be_had():
+    with pytest.raises(ModelError, match="model=nosuch/model: cannot be loaded"):
+        config_of(ModelParams(name="nosuch/model"), 8)
