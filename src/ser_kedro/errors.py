@@ -19,3 +19,7 @@ class ModelError(SerKedroError):
 
 class StoreError(SerKedroError):
     """A reference points to nothing, or the store cannot be written."""
+
+
+class PolicyError(SerKedroError):
+    """The training of a policy has left the finite numbers."""
