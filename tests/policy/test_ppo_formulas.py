@@ -8,7 +8,8 @@ from transformers import AutoModelForCausalLM
 
 from ser_kedro.errors import ModelError
 from ser_kedro.policy import actor_critic
-from ser_kedro.policy.actor_critic import ActorCritic, collate, token_log_probs
+from ser_kedro.policy.actor_critic import ActorCritic, token_log_probs
+from ser_kedro.policy.batch import collate
 from ser_kedro.policy.ppo import (
     advantages_and_returns,
     answer_end,
@@ -144,7 +145,7 @@ def actor(words_model, lora):
     torch.manual_seed(1)
     with torch.no_grad():
         for weight in actor.trainable().values():
-            weight += 0.1 * torch.randn_like(weight)
+            weight.add_(0.1 * torch.randn_like(weight))
     return actor.eval()
 
 
@@ -195,6 +196,21 @@ def test_the_reference_is_the_start(actor, words_model):
 
     torch.testing.assert_close(found[0], expected, atol=1e-5, rtol=0)
     assert not torch.allclose(actor(batch_of(ROWS[:1]), 1.0)[0], found, atol=1e-3)
+
+
+@torch.no_grad()
+def test_kl_is_over_the_whole_vocabulary(actor):
+    prompt, answer = ROWS[0]
+    ids = torch.tensor([prompt + answer])
+    ours = actor.causal(input_ids=ids).logits[0, 3:-1].log_softmax(-1)
+    with actor._as_reference() as reference:
+        theirs = reference(input_ids=ids).logits[0, 3:-1].log_softmax(-1)
+
+    found = actor.kl(batch_of(ROWS), 1.0)
+
+    expected = (ours.exp() * (ours - theirs)).sum(-1)
+    torch.testing.assert_close(found[0, :3], expected, atol=1e-5, rtol=0)
+    assert not found[1, 1:].any()
 
 
 def test_logits_in_chunks_give_the_same_values_and_gradients(monkeypatch):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM
 
 from ser_kedro.errors import ModelError
+from ser_kedro.policy.batch import Batch, collate
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.reward.lora import adapter_config
 from ser_kedro.reward.model import from_pretrained
@@ -24,49 +24,6 @@ from ser_kedro.reward.model import from_pretrained
 _LOGITS_AT_ONCE = 2**24
 # What two ways to the same log-probabilities may differ by, in nats.
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 0.5}
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Prompts and answers as padded tensors, for ``n`` rows.
-
-    Attributes:
-        prompts: Token ids, padded on the left, shape ``(n, prompt length)``.
-        prompt_mask: True on real tokens, of the same shape.
-        answers: Token ids, padded on the right, shape ``(n, answer length)``.
-        mask: True on real tokens, the closing eos among them: it is an action too.
-            Never derived from the ids, since a policy may write a pad token.
-    """
-
-    prompts: Tensor
-    prompt_mask: Tensor
-    answers: Tensor
-    mask: Tensor
-
-
-def collate(
-    prompts: Sequence[Sequence[int]],
-    answers: Sequence[Sequence[int]],
-    pad: int,
-    device: torch.device,
-) -> Batch:
-    """Pad rows to the longest among them and no further."""
-    left, left_mask = _pad(prompts, pad, device, left=True)
-    right, right_mask = _pad(answers, pad, device, left=False)
-    return Batch(left, left_mask, right, right_mask)
-
-
-def _pad(
-    rows: Sequence[Sequence[int]], pad: int, device: torch.device, *, left: bool
-) -> tuple[Tensor, Tensor]:
-    width = max(map(len, rows), default=0)
-    ids = torch.full((len(rows), width), pad, dtype=torch.long)
-    mask = torch.zeros((len(rows), width), dtype=torch.bool)
-    for i, row in enumerate(rows):
-        place = slice(width - len(row), width) if left else slice(0, len(row))
-        ids[i, place] = torch.tensor(row, dtype=torch.long)
-        mask[i, place] = True
-    return ids.to(device), mask.to(device)
 
 
 class ActorCritic(nn.Module):
@@ -175,6 +132,30 @@ class ActorCritic(nn.Module):
             answers = batch.answers[batch.mask]
             log_probs, _ = token_log_probs(head, states, answers, temperature)
         return _unflatten(log_probs, batch.mask)
+
+    @torch.no_grad()
+    def kl(self, batch: Batch, temperature: float) -> Tensor:
+        """Return the KL of the policy to the reference in each state of answers.
+
+        Over the whole vocabulary: never negative, and of far less variance than the
+        difference of the sampled tokens' log-probabilities (arXiv 2504.10637). It
+        costs both models' logits, so evaluations use it and rollouts do not.
+
+        Returns:
+            Nats, shape ``(n, answer length)``, zero after an answer's end.
+        """
+        states = _states(self.causal, batch)[batch.mask]
+        head = self.causal.get_output_embeddings()
+        with self._as_reference() as model:
+            others = _states(model, batch)[batch.mask]
+            other_head = model.get_output_embeddings()
+        size = max(1, _LOGITS_AT_ONCE // head.weight.shape[0])
+        found = []
+        for part, other in zip(states.split(size), others.split(size), strict=True):
+            ours = (head(part).float() / temperature).log_softmax(-1)
+            theirs = (other_head(other).float() / temperature).log_softmax(-1)
+            found.append((ours.exp() * (ours - theirs)).sum(-1).clamp(min=0))
+        return _unflatten(torch.cat(found), batch.mask)
 
     @contextmanager
     def _as_reference(self) -> Iterator[Any]:

@@ -27,7 +27,8 @@ from tqdm import tqdm
 from transformers import Adafactor, GenerationConfig
 
 from ser_kedro.errors import DataError, ParameterError, PolicyError
-from ser_kedro.policy.actor_critic import ActorCritic, Batch, collate, precision
+from ser_kedro.policy.actor_critic import ActorCritic, precision
+from ser_kedro.policy.batch import Batch, collate
 from ser_kedro.policy.ppo_checkpoint import Folder, HeldOut, Progress
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.reward.calibrate import Calibration
@@ -570,7 +571,7 @@ class Ppo:
             written.texts,
             written.rewards,
             self._scores(written, kind).tolist(),
-            written.log_ratio.sum(1).tolist(),
+            self._kl(written),
             written.gold or [math.nan] * len(places),
         )
         rows = list(zip(places, *columns, strict=True))
@@ -586,6 +587,19 @@ class Ppo:
             texts=list(texts),
             rewards=list(rewards),
         )
+
+    def _kl(self, written: Written) -> list[float]:
+        """Return the KL to the reference along each answer, nats a sequence."""
+        size = self.params.rollout_batch_size or len(written.prompts)
+        found: list[float] = []
+        for i in range(0, len(written.prompts), size):
+            batch = self._collate(
+                written.prompts[i : i + size], written.answers[i : i + size]
+            )
+            with self._autocast():
+                kl = self.actor.kl(batch, self.params.temperature)
+            found += kl.sum(1).tolist()
+        return found
 
     def _judge(self) -> None:
         """Evaluate, and keep the weights if no policy within the bound was better."""
