@@ -100,13 +100,13 @@ def test_longer_answers_learn_to_hold_what_is_wanted(begin):
 
 
 def test_a_very_high_kl_coefficient_holds_the_policy(begin):
-    sizes = {"batch_size": 32, "mini_batch_size": 8, "learning_rate": 3e-3}
+    sizes = {"batch_size": 32, "mini_batch_size": 8, "learning_rate": 1e-3}
     held = ppo_params(steps=20, adaptive_kl=False, **sizes)
     free = begin(held.model_copy(update={"kl_coefficient": 0.0}), folder="free").run()
     fixed = begin(held.model_copy(update={"kl_coefficient": 1e3})).run()
 
     assert free.last.kl > 1.0
-    assert abs(fixed.last.kl) < 0.02 * free.last.kl
+    assert abs(fixed.last.kl) < 0.01 * free.last.kl
 
 
 def test_at_the_start_kl_is_zero_and_the_first_ratio_one(begin, lora):

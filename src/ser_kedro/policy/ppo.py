@@ -491,8 +491,10 @@ class Ppo:
             last = i + micro >= len(rows)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 self._backward(rollout, part, tokens, sums)
-        norm = self.accelerator.clip_grad_norm_(
-            list(self.actor.trainable().values()), params.max_grad_norm
+        # Each for itself: a large error of the values must not shrink the policy's step.
+        norm, _ = (
+            self.accelerator.clip_grad_norm_(group["params"], params.max_grad_norm)
+            for group in self.optimizer.param_groups
         )
         sums = self.accelerator.reduce(sums, "sum")
         figures = dict(

@@ -53,14 +53,18 @@ class PpoParams(BaseModel):
         description="adafactor keeps no full second moment: less memory; both without"
         " weight decay",
     )
-    max_grad_norm: float = Field(1.0, gt=0, description="gradients are clipped to it")
+    max_grad_norm: float = Field(
+        1.0, gt=0, description="policy and head are clipped to it, each"
+    )
 
     # The objective.
     clip_range: float = Field(0.2, gt=0, description="of the ratio, around 1")
     value_clip_range: float = Field(
         0.2, gt=0, description="of a value, around the one of the rollout"
     )
-    value_coefficient: float = Field(0.1, ge=0, description="weight of the value loss")
+    value_coefficient: float = Field(
+        0.1, ge=0, description="weight of the value loss, which trains the head alone"
+    )
     gamma: float = Field(1.0, ge=0, le=1, description="discount a token")
     lam: float = Field(0.95, ge=0, le=1, description="λ of GAE")
     whiten_advantages: bool = Field(
