@@ -491,7 +491,7 @@ class Ppo:
             last = i + micro >= len(rows)
             with nullcontext() if last else self.accelerator.no_sync(self.model):
                 self._backward(rollout, part, tokens, sums)
-        # Each for itself: a large error of the values must not shrink the policy's step.
+        # Each for itself: large errors of the values must not shrink the policy's step.
         norm, _ = (
             self.accelerator.clip_grad_norm_(group["params"], params.max_grad_norm)
             for group in self.optimizer.param_groups
