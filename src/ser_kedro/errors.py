@@ -54,3 +54,7 @@ class LaunchError(SerKedroError):
 
 class JudgeError(SerKedroError):
     """The judge cannot be asked: no key, no answer, or a model that is not there."""
+
+
+class PolicyError(SerKedroError):
+    """The training of a policy has left the finite numbers."""

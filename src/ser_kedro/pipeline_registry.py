@@ -2,7 +2,7 @@
 
 from kedro.pipeline import Pipeline
 
-from ser_kedro.pipelines import data_split, evaluation, seed_rm, self_evolve, sft
+from ser_kedro.pipelines import data_split, evaluation, ppo, seed_rm, self_evolve, sft
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -18,4 +18,5 @@ def register_pipelines() -> dict[str, Pipeline]:
         "seed_rm": seed,
         "self_evolve": road,
         "evaluation": road,
+        "ppo": seed + self_evolve.create_pipeline() + ppo.create_pipeline(),
     }

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from kedro.framework.project import pipelines
 from kedro.framework.session import KedroSession
 from kedro.io import CatalogProtocol
 
 from ser_kedro.errors import ParameterError, SerKedroError
 from ser_kedro.launch.json import read_json
+from ser_kedro.launch.params import LauncherParams
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.run import NotFinished, look_only
 from ser_kedro.pipelines.self_evolve.loops import max_loops
@@ -22,7 +22,6 @@ from ser_kedro.planning.devices import (
     Offload,
     from_launcher,
     parse_size,
-    this_machine,
 )
 from ser_kedro.planning.work import Work
 from ser_kedro.reward.quiet import quiet
@@ -75,6 +74,7 @@ def plan_text(
             settings["model"],
             settings["sft"],
             settings["reward"],
+            settings["ppo"],
             planned,
             loops=last,
             work=work,
@@ -82,26 +82,15 @@ def plan_text(
     return render(made)
 
 
-def _launcher_devices(project: Path, launcher: str) -> Devices:
-    conf = project / "conf"
-    folder = conf / "base" / "presets" / "launcher"
-    file = folder / f"{launcher}.yml"
-    if not file.is_file():
-        if launcher == "inline":
-            return this_machine()
-        known = ", ".join(sorted({"inline", *(p.stem for p in folder.glob("*.yml"))}))
-        raise ParameterError(f"launcher={launcher}: unknown; choose one of {known}")
-    preset = yaml.safe_load(file.read_text("utf-8")) or {}
-    if preset.get("kind") == "inline":
-        return this_machine()
-    if not (named := preset.get("deepspeed")):
-        return from_launcher(preset, None)
+def _launcher_devices(project: Path, launcher: LauncherParams) -> Devices:
+    if not (named := launcher.deepspeed):
+        return from_launcher(launcher, None)
     if not (project / named).is_file():
         raise ParameterError(
-            f"launcher={launcher}: its DeepSpeed file {named} is not there; mend"
-            f" {file.relative_to(project)}"
+            f"launcher={launcher.name}: its DeepSpeed file {named} is not there; mend"
+            f" conf/base/presets/launcher/{launcher.name}.yml"
         )
-    return from_launcher(preset, read_json(project / named))
+    return from_launcher(launcher, read_json(project / named))
 
 
 def _override(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from ser_kedro.errors import ParameterError
+from ser_kedro.launch.params import LauncherParams
 
 Offload = Literal["none", "optimizer", "parameters"]
 
@@ -50,27 +51,26 @@ def parse_size(text: str) -> int:
     return int(float(found[1]) * _UNITS[found[2].upper()])
 
 
-def from_launcher(preset: dict[str, Any], deepspeed: dict[str, Any] | None) -> Devices:
-    """Return the devices that a launcher's preset starts processes on.
+def from_launcher(
+    launcher: LauncherParams, deepspeed: dict[str, Any] | None
+) -> Devices:
+    """Return the devices that a launcher starts processes on.
 
     Args:
-        preset: ``processes`` (a node; default 1), ``nodes`` (default 1) and
-            ``environment`` are read.
+        launcher: The launcher.
         deepspeed: The DeepSpeed configuration that it names, read from its file.
     """
-    count = int(preset.get("processes") or 1) * int(preset.get("nodes") or 1)
+    if launcher.kind == "inline":
+        return this_machine()
+    count = launcher.processes * launcher.nodes
     zero = (deepspeed or {}).get("zero_optimization", {})
     offload: Offload = "none"
     if _device(zero, "offload_param") != "none":
         offload = "parameters"
     elif _device(zero, "offload_optimizer") != "none":
         offload = "optimizer"
-    environment = preset.get("environment") or {}
-    on_cpu = str(environment.get("DS_ACCELERATOR", "")) == "cpu" or str(
-        environment.get("ACCELERATE_USE_CPU", "")
-    ).lower() in ("1", "true")
-    gpu = None if on_cpu else gpu_memory()
-    memory = host_memory() // count if on_cpu else gpu
+    on_cpu = launcher.devices == ()
+    memory = host_memory() // count if on_cpu else gpu_memory()
     return Devices(count, memory, int(zero.get("stage", 0)), offload, not on_cpu)
 
 

@@ -149,8 +149,8 @@ def ppo(
 ) -> Memory:
     """Return the memory of PPO: one base for policy, reference and value.
 
-    The value has adapters of its own, as large as the policy's; the reward model lies
-    beside them. The worst of generating and training counts.
+    The value is a head on the policy's hidden states; the reward model lies beside
+    them. The worst of generating and training counts.
 
     Args:
         policy: The language model with the policy's adapters.
@@ -169,15 +169,13 @@ def ppo(
     values = 2 * _width(mode) * policy.layers * policy.keys * length * rollouts
     step = activations(policy, mode, minibatch * length, checkpointing, devices.bf16)
     adapters = policy.trainable < policy.parameters
-    copies = 2 if adapters else 1
-    own = _width(mode) * policy.trainable if adapters else 0
     return Memory(
         # Without adapters the reference is a model of its own.
         weights=held
-        + (own if adapters else _weights(policy, devices, mode))
+        + (0 if adapters else _weights(policy, devices, mode))
         + _weights(reward, devices, mode),
-        gradients=copies * gradients,
-        optimizer=copies * optimizer,
+        gradients=gradients,
+        optimizer=optimizer,
         activations=max(values, step),
         reserve=RESERVE if devices.bf16 else 0,
         host=host + _host_weights(reward, devices, mode),

@@ -11,20 +11,13 @@ from ser_kedro.planning.devices import Devices
 from ser_kedro.planning.memory import Memory
 from ser_kedro.planning.shape import ModelShape, shape_of
 from ser_kedro.planning.work import Disk, Work, disk, sft_rows, steps
+from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.reward.params import (
-    LoraParams,
     ModelParams,
     RewardParams,
     SftParams,
     TrainingParams,
 )
-
-# The paper's settings of PPO (docs/method.md): rollouts of a step over all devices,
-# rows of a training pass, new tokens, and the policy's adapters.
-_PPO_BATCH = 8
-_PPO_ROWS = 1
-_PPO_RESPONSE = 256
-_PPO_LORA = LoraParams(r=16, alpha=32, dropout=0.05)
 
 
 @dataclass(frozen=True)
@@ -73,6 +66,7 @@ def make_plan(
     model: ModelParams,
     sft: SftParams,
     reward: RewardParams,
+    ppo: PpoParams,
     devices: Devices,
     *,
     loops: int,
@@ -84,6 +78,7 @@ def make_plan(
         model: Which model.
         sft: Settings of SFT.
         reward: Settings of the reward model.
+        ppo: Settings of the policy.
         devices: What to run on.
         loops: Loops at most.
         work: What is known of the data.
@@ -99,12 +94,19 @@ def make_plan(
     stages = []
     if not is_encoder(config):
         language = shape_of(config, "CAUSAL_LM", sft.lora)
-        stages.append(_training("sft", language, sft, devices, rows=1))
-    stages.append(_training("reward training", scorer, reward, devices, rows=2))
+        rows = sft_rows_of_a_pass(sft, devices)
+        tokens, batch = rows * sft.max_length, f"{rows} rows x {sft.max_length}"
+        stages.append(_training("sft", language, sft, devices, tokens, batch))
+    tokens = reward_tokens_of_a_pass(reward, devices)
+    stages.append(
+        _training(
+            "reward training", scorer, reward, devices, tokens, f"{tokens} tokens"
+        )
+    )
     stages.append(_labelling(scorer, reward, devices))
     if language is not None:
-        policy = shape_of(config, "CAUSAL_LM", _PPO_LORA)
-        stages.append(_ppo(policy, scorer, sft, devices))
+        policy = shape_of(config, "CAUSAL_LM", ppo.lora)
+        stages.append(_ppo(policy, scorer, ppo, devices))
     mode = memory.mode_of(devices, reward.precision)
     return Plan(
         model=model.name,
@@ -136,26 +138,39 @@ def config_of(model: ModelParams, max_length: int) -> Any:
     return from_pretrained(AutoConfig, model.name, revision=model.revision)
 
 
-def rows_of_a_pass(params: TrainingParams, devices: Devices) -> int:
-    """Return the rows (pairs, for a reward model) of a device's forward pass."""
+def sft_rows_of_a_pass(params: SftParams, devices: Devices) -> int:
+    """Return the rows of a device's forward pass in SFT."""
     share = math.ceil(params.batch_size / devices.count)
     return min(params.micro_batch_size or share, share)
 
 
+def reward_tokens_of_a_pass(params: RewardParams, devices: Devices) -> int:
+    """Return the tokens of a device's forward pass in reward training, at most.
+
+    The budget cuts what a device has of a step; a longer pair stands alone.
+    """
+    pair = 2 * params.max_length
+    share = math.ceil(params.batch_size / devices.count) * pair
+    return min(max(params.micro_tokens, pair), share)
+
+
 def _training(
-    name: str, shape: ModelShape, params: TrainingParams, devices: Devices, rows: int
+    name: str,
+    shape: ModelShape,
+    params: TrainingParams,
+    devices: Devices,
+    tokens: int,
+    batch: str,
 ) -> Stage:
-    count = rows_of_a_pass(params, devices)
     need = memory.training(
         shape,
         devices,
-        tokens=count * rows * params.max_length,
+        tokens=tokens,
         precision=params.precision,
         checkpointing=params.gradient_checkpointing,
     )
-    unit = "pairs" if rows == 2 else "rows"
     again = ", recomputed" if params.gradient_checkpointing else ""
-    return Stage(name, shape, need, f"{count} {unit} x {params.max_length}{again}")
+    return Stage(name, shape, need, batch + again)
 
 
 def _labelling(shape: ModelShape, params: RewardParams, devices: Devices) -> Stage:
@@ -166,21 +181,22 @@ def _labelling(shape: ModelShape, params: RewardParams, devices: Devices) -> Sta
 
 
 def _ppo(
-    policy: ModelShape, scorer: ModelShape, params: SftParams, devices: Devices
+    policy: ModelShape, scorer: ModelShape, params: PpoParams, devices: Devices
 ) -> Stage:
-    rollouts = math.ceil(_PPO_BATCH / devices.count)
+    rollouts = math.ceil(params.batch_size / devices.count)
+    rows = math.ceil(params.mini_batch_size / devices.count)
     need = memory.ppo(
         policy,
         scorer,
         devices,
-        prompt=params.max_length,
-        response=_PPO_RESPONSE,
-        rollouts=rollouts,
-        minibatch=_PPO_ROWS,
+        prompt=params.max_prompt_length,
+        response=params.max_new_tokens,
+        rollouts=min(params.rollout_batch_size or rollouts, rollouts),
+        minibatch=min(params.micro_batch_size or rows, rows),
         precision=params.precision,
         checkpointing=params.gradient_checkpointing,
     )
-    length = params.max_length + _PPO_RESPONSE
+    length = params.max_prompt_length + params.max_new_tokens
     return Stage("ppo", policy, need, f"{rollouts} rollouts x {length}")
 
 

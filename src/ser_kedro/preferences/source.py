@@ -87,6 +87,11 @@ class PreferenceSource(BaseModel):
         return self
 
     @property
+    def known_world(self) -> WorldParams | None:
+        """The demo world, whose gold reward is known; ``None`` for other data."""
+        return (self.world or WorldParams()) if self.format == WORLD else None
+
+    @property
     def has_test(self) -> bool:
         """Whether the pairs for testing come separately."""
         return self.format == WORLD or self.test_path is not None

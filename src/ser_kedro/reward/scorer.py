@@ -13,7 +13,7 @@ import torch
 
 from ser_kedro.errors import ModelError
 from ser_kedro.reward import pack
-from ser_kedro.reward.encode import EncodedPair, Encoder
+from ser_kedro.reward.encode import EncodedPair, Encoder, Messages
 from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.pack import Packing, Row
 from ser_kedro.reward.params import Precision, uses_bf16
@@ -87,6 +87,19 @@ class Scorer:
         names = next(pair for pair in _COLUMNS if pair[0] in batch.schema.names)
         columns = batch.select(["prompt", *names]).to_pydict()
         return self.rewards(self.encoder.pairs(*columns.values()))
+
+    def text_rewards(
+        self, prompts: Sequence[Messages], responses: Sequence[str]
+    ) -> list[float]:
+        """Return the reward of each response to its prompt, empty responses too.
+
+        Args:
+            prompts: ``n`` dialogues.
+            responses: ``n`` responses.
+        """
+        pairs = self.encoder.pairs(prompts, responses, responses)
+        rewards: list[float] = self.rewards(pairs)[:, 0].tolist()
+        return rewards
 
     def rewards(self, pairs: Sequence[EncodedPair]) -> np.ndarray:
         """Return the rewards of encoded pairs, shape ``(n, 2)``, float32.

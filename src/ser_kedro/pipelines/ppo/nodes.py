@@ -1,0 +1,35 @@
+"""Nodes of ``ppo``."""
+
+from __future__ import annotations
+
+from ser_kedro.launch.params import LauncherParams
+from ser_kedro.launch.reference import HasReference, Reference, reference_of
+from ser_kedro.launch.run import run
+from ser_kedro.policy.ppo_job import PpoJob
+from ser_kedro.policy.ppo_params import PpoParams
+from ser_kedro.preferences.source import PreferenceSource
+from ser_kedro.reward.params import RewardParams
+
+
+def train_policy(
+    sft_model: HasReference,
+    reward_model: HasReference,
+    ppo_prompts: HasReference,
+    raw_preferences: PreferenceSource,
+    params: PpoParams,
+    reward: RewardParams,
+    seed: int,
+    launcher: LauncherParams,
+) -> dict[str, Reference]:
+    """Train the policy; on the demo world its gold reward is logged as well."""
+    job = PpoJob(
+        sft_model=reference_of(sft_model),
+        reward_model=reference_of(reward_model),
+        prompts=reference_of(ppo_prompts),
+        params=params,
+        reward_max_length=reward.max_length,
+        score_tokens=reward.score_tokens,
+        gold=raw_preferences.known_world,
+        seed=seed,
+    )
+    return run(job, launcher)

@@ -1,0 +1,34 @@
+"""``sft_model``, ``reward_model``, ``ppo_prompts`` → ``policy`` and its history."""
+
+from kedro.pipeline import Pipeline, node, pipeline
+
+from ser_kedro.pipelines.ppo.nodes import train_policy
+
+
+def create_pipeline() -> Pipeline:
+    """Return the pipeline ``ppo``."""
+    return pipeline(
+        [
+            node(
+                train_policy,
+                inputs=[
+                    "sft_model",
+                    "reward_model",
+                    "ppo_prompts",
+                    "raw_preferences",
+                    "params:ppo",
+                    "params:reward",
+                    "params:seed",
+                    "params:launcher",
+                ],
+                outputs={
+                    "policy": "policy",
+                    "last_policy": "last_policy",
+                    "history": "ppo_history",
+                    "samples": "policy_samples",
+                },
+                name="train_policy",
+            )
+        ],
+        tags="ppo",
+    )

@@ -1,0 +1,737 @@
+"""Proximal policy optimisation of a language model against a reward model.
+
+One file, to be read from top to bottom: first the formulas, as pure functions; then
+one rollout, one update and one evaluation; at the end the loop around them.
+
+Sources. PPO: Schulman et al. 2017 (arXiv 1707.06347). Generalised advantage estimation:
+Schulman et al. 2016 (arXiv 1506.02438). PPO on language models, with a KL penalty a
+token and its controller: Ziegler et al. 2019 (arXiv 1909.08593). The details that
+decide whether it works: Huang et al. 2024 (arXiv 2403.17031).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from torch import Tensor
+from tqdm import tqdm
+from transformers import Adafactor, GenerationConfig
+
+from ser_kedro.errors import DataError, ParameterError, PolicyError
+from ser_kedro.policy.actor_critic import ActorCritic, precision
+from ser_kedro.policy.batch import Batch, collate
+from ser_kedro.policy.ppo_checkpoint import Folder, HeldOut, Progress
+from ser_kedro.policy.ppo_params import PpoParams
+from ser_kedro.reward.calibrate import Calibration
+from ser_kedro.reward.encode import Encoder, Messages
+
+# Rewards of texts: n prompts and n responses in, n numbers out. Any tokenizer, any
+# template, any model.
+RewardFunction = Callable[[Sequence[Messages], Sequence[str]], Sequence[float]]
+
+_EPSILON = 1e-8
+# The draws of an evaluation are the same in every evaluation.
+_EVALUATION_SEED = 20_240_411
+_UNBOUNDED = 10**9
+
+
+# --------------------------------------------------------------------------- formulas
+
+
+def rewards_of_tokens(
+    scores: Tensor, log_ratio: Tensor, mask: Tensor, kl_coefficient: float
+) -> Tensor:
+    """Return the reward of each token: a KL penalty, and the score on the last one.
+
+    Args:
+        scores: Reward of each answer, shape ``(n,)``.
+        log_ratio: ``log π(token) - log reference(token)``, shape ``(n, t)``, nats.
+        mask: True on real tokens, shape ``(n, t)``.
+        kl_coefficient: Reward a nat.
+    """
+    rewards = -kl_coefficient * log_ratio * mask
+    last = mask.sum(1) - 1
+    rewards[torch.arange(len(mask), device=mask.device), last] += scores
+    return rewards
+
+
+def advantages_and_returns(
+    rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float
+) -> tuple[Tensor, Tensor]:
+    """Return generalised advantages (Schulman et al. 2016, eq. 16) and returns.
+
+    Args:
+        rewards: Reward of each token, shape ``(n, t)``, zero after an answer's end.
+        values: Value of the state before each token, of the same shape.
+        mask: True on real tokens. An answer's end, by eos or by length, is the end of
+            the episode: the value after it is zero.
+        gamma: Discount a token.
+        lam: λ.
+    """
+    advantages = torch.zeros_like(rewards)
+    advantage = next_value = torch.zeros_like(rewards[:, 0])
+    for t in reversed(range(rewards.shape[1])):
+        error = rewards[:, t] + gamma * next_value - values[:, t]
+        advantage = (error + gamma * lam * advantage) * mask[:, t]
+        next_value = values[:, t] * mask[:, t]
+        advantages[:, t] = advantage
+    return advantages, (advantages + values) * mask
+
+
+def policy_losses(
+    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_range: float
+) -> tuple[Tensor, Tensor]:
+    """Return the clipped loss of each token (Schulman et al. 2017, eq. 7), and ratios.
+
+    All tensors have the same shape.
+    """
+    ratio = (log_probs - old_log_probs).exp()
+    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
+    return torch.maximum(-advantages * ratio, -advantages * clipped), ratio
+
+
+def value_losses(
+    values: Tensor, old_values: Tensor, returns: Tensor, clip_range: float
+) -> Tensor:
+    """Return half the squared error of each value, or of the clipped one if larger.
+
+    A value may not move further than ``clip_range`` from the rollout's and gain by it.
+    """
+    clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
+    return 0.5 * torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)
+
+
+def next_kl_coefficient(
+    coefficient: float, kl: float, answers: int, params: PpoParams
+) -> float:
+    """Return the adaptive controller's next coefficient (Ziegler et al. 2019, 2.2).
+
+    Args:
+        coefficient: The one of this rollout.
+        kl: Mean nats a sequence in this rollout.
+        answers: Answers in this rollout.
+        params: Target, horizon and whether the coefficient adapts at all.
+    """
+    if not params.adaptive_kl:
+        return coefficient
+    error = min(max(kl / params.kl_target - 1, -0.2), 0.2)
+    return coefficient * (1 + error * answers / params.kl_horizon)
+
+
+def answer_end(tokens: Sequence[int], eos: set[int]) -> int:
+    """Return the length of an answer, its eos included: to write it is an action."""
+    return next((i + 1 for i, token in enumerate(tokens) if token in eos), len(tokens))
+
+
+def merge_moments(
+    moments: tuple[float, float, float], values: Sequence[float]
+) -> tuple[float, float, float]:
+    """Add values to (count, mean, sum of squared deviations) (Chan et al. 1983)."""
+    count, mean, squares = moments
+    new = np.asarray(values, np.float64)
+    total, shift = count + len(new), float(new.mean()) - mean
+    return (
+        total,
+        mean + shift * len(new) / total,
+        squares + float(new.var()) * len(new) + shift**2 * count * len(new) / total,
+    )
+
+
+# ----------------------------------------------------------------------- the training
+
+
+@dataclass(frozen=True)
+class Written:
+    """Answers of the policy, read by policy and reference, and scored.
+
+    Attributes:
+        dialogues: The ``n`` prompts.
+        prompts: Their token ids.
+        answers: Token ids of the answers, eos included.
+        texts: The answers as text.
+        ended: Whether each answer has its eos, shape ``(n,)``.
+        rewards: Raw rewards, of length ``n``.
+        gold: Gold rewards, where there are any.
+        mask: True on real tokens, shape ``(n, t)``; so have the rest.
+        log_probs: Of the policy, in nats.
+        log_ratio: Less those of the reference.
+        values: Of the states before each token.
+        entropies: Of the policy in these states, in nats.
+    """
+
+    dialogues: list[Messages]
+    prompts: list[list[int]]
+    answers: list[list[int]]
+    texts: list[str]
+    ended: Tensor
+    rewards: list[float]
+    gold: list[float] | None
+    mask: Tensor
+    log_probs: Tensor
+    log_ratio: Tensor
+    values: Tensor
+    entropies: Tensor
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """One batch of answers, and what the updates learn from it.
+
+    Attributes:
+        written: The answers.
+        advantages: Of each token, whitened if so asked, shape ``(n, t)``.
+        returns: What the values should have been, of the same shape.
+        statistics: For the history; over all processes.
+    """
+
+    written: Written
+    advantages: Tensor
+    returns: Tensor
+    statistics: dict[str, Any]
+
+
+class Ppo:
+    """A run of PPO: rollouts, updates, evaluations, checkpoints.
+
+    Attributes:
+        actor: Policy, reference and value.
+        progress: Where the run is.
+    """
+
+    def __init__(
+        self,
+        actor: ActorCritic,
+        encoder: Encoder,
+        prompts: Sequence[Messages],
+        reward: RewardFunction,
+        params: PpoParams,
+        *,
+        folder: Path,
+        seed: int,
+        calibration: Calibration | None = None,
+        gold: RewardFunction | None = None,
+    ) -> None:
+        """Prepare a run, or take it up where ``folder`` has it.
+
+        Args:
+            actor: What to train.
+            encoder: The policy's; its ``max_length`` is not used.
+            prompts: Dialogues. Some are held out, as ``params`` say.
+            reward: What to maximise; raw rewards of texts.
+            params: How.
+            folder: For checkpoints, of this run alone.
+            seed: Draws the order of the prompts and the answers.
+            calibration: Of the rewards, where their sigmoid is taken.
+            gold: A second reward, which is logged and has no effect.
+
+        Raises:
+            DataError: If no prompt is left to train on.
+            ParameterError: If the batches do not divide among the processes.
+        """
+        self.params = params
+        self.encoder = encoder
+        self.reward, self.gold = reward, gold
+        self.calibration = calibration or Calibration()
+        self.accelerator = Accelerator()
+        self.rank = self.accelerator.process_index
+        self.processes = self.accelerator.num_processes
+        if params.mini_batch_size % self.processes:
+            raise ParameterError(
+                f"ppo.mini_batch_size={params.mini_batch_size}: must be a multiple of"
+                f" the {self.processes} processes, as must ppo.batch_size"
+            )
+        if 0 < params.eval_prompts < self.processes:
+            raise ParameterError(
+                f"ppo.eval_prompts={params.eval_prompts}: must be 0 or at least the"
+                f" number of processes, {self.processes}"
+            )
+        self.dialogues = list(prompts)
+        self.held_out, self.training = self._hold_out(seed)
+        self.seed = seed
+        self.steps = params.steps or math.ceil(
+            params.epochs * len(self.training) / params.batch_size
+        )
+        self.prompt_ids, self.cut_prompts = self._encode()
+        tokenizer = encoder.tokenizer
+        ends = actor.causal.generation_config.eos_token_id
+        self.eos = {tokenizer.eos_token_id, *np.atleast_1d(ends).tolist()} - {None}
+        self.pad = int(tokenizer.pad_token_id or 0)  # masked wherever it stands
+
+        actor.to(self.accelerator.device)
+        actor.check(self.prompt_ids[0])
+        self.actor = actor
+        self.dtype = precision(params)
+        optimizer = _optimizer(actor, params)
+        self.model, self.optimizer = self.accelerator.prepare(actor, optimizer)
+        self.folder = Folder(folder, self.rank)
+        # Each process samples on its own; weights are the same everywhere.
+        torch.manual_seed(seed + self.rank)
+        self.progress = Progress(params.kl_coefficient)
+        if (found := self.folder.load(self.optimizer)) is not None:
+            self.progress, weights = found
+            actor.load_trainable(weights)
+
+    # ------------------------------------------------------------------------- prompts
+
+    def _hold_out(self, seed: int) -> tuple[list[int], list[int]]:
+        order = np.random.default_rng(seed).permutation(len(self.dialogues)).tolist()
+        held_out = order[: self.params.eval_prompts]
+        training = order[self.params.eval_prompts :]
+        if not training:
+            raise DataError(
+                f"ppo: {len(order)} prompts, of which eval_prompts="
+                f"{self.params.eval_prompts} are held out, leave none to train on;"
+                " lower ppo.eval_prompts"
+            )
+        return held_out, training
+
+    def _encode(self) -> tuple[list[list[int]], int]:
+        """Return the prompts as ids, cut on the left, and how many were cut."""
+        limit, tokenizer = self.params.max_prompt_length, self.encoder.tokenizer
+        cutting, whole = Encoder(tokenizer, limit), Encoder(tokenizer, _UNBOUNDED)
+        ids = [cutting.prompt_ids(prompt) for prompt in self.dialogues]
+        cut = sum(len(whole.prompt_ids(prompt)) > limit for prompt in self.dialogues)
+        return ids, cut
+
+    def _prompts_of(self, step: int) -> list[int]:
+        """Return the prompts of a rollout: this process's part of a batch.
+
+        The passes over the prompts, each in an order of its own, are one long row of
+        which each rollout takes the next piece. So a step says all about the position.
+        """
+        size, count = self.params.batch_size, len(self.training)
+        places = range(step * size, (step + 1) * size)
+        orders = {
+            turn: np.random.default_rng([self.seed, turn]).permutation(count)
+            for turn in {place // count for place in places}
+        }
+        drawn = [self.training[orders[p // count][p % count]] for p in places]
+        return drawn[self.rank :: self.processes]
+
+    # ------------------------------------------------------------------------- rollout
+
+    @torch.no_grad()
+    def rollout(self) -> Rollout:
+        """Let the policy answer the next prompts, and judge the answers token by token.
+
+        Raises:
+            PolicyError: If a reward is not a finite number.
+        """
+        params, progress = self.params, self.progress
+        written = self._write(self._prompts_of(progress.step))
+        raw = [float(r) for r in gather_object(written.rewards)]
+        progress.rewards = merge_moments(progress.rewards, raw)
+        scores = self._scores(written, params.reward)
+        rewards = rewards_of_tokens(
+            scores, written.log_ratio, written.mask, progress.kl_coefficient
+        )
+        advantages, returns = advantages_and_returns(
+            rewards, written.values, written.mask, gamma=params.gamma, lam=params.lam
+        )
+        explained = self._explained_variance(returns, written.values, written.mask)
+        if params.whiten_advantages:
+            mean, variance = self._moments(advantages, written.mask)
+            advantages = (advantages - mean) / math.sqrt(variance + _EPSILON)
+            advantages = advantages * written.mask
+        lengths = written.mask.sum(1)
+        kls = written.log_ratio.sum(1)
+        texts = gather_object(written.texts)
+        gold = gather_object(written.gold) if written.gold is not None else None
+        statistics = {
+            "reward": self._mean(scores),
+            "raw_reward": float(np.mean(raw)),
+            "reward_deviation": float(np.std(raw)),
+            "gold_reward": None if gold is None else float(np.mean(gold)),
+            "kl": self._mean(kls),
+            "kl_coefficient": progress.kl_coefficient,
+            "entropy": self._moments(written.entropies, written.mask)[0],
+            "explained_variance": explained,
+            "length": self._mean(lengths.float()),
+            "eos_share": self._mean(written.ended.float()),
+            "empty_answers": float(sum(not text for text in texts)),
+            "equal_answers": float(len(set(texts)) == 1 < len(texts)),
+        }
+        return Rollout(written, advantages, returns, statistics)
+
+    def _write(self, places: Sequence[int]) -> Written:
+        """Sample answers to the prompts at ``places``, read them and score them."""
+        self.actor.eval()
+        prompts = [self.prompt_ids[place] for place in places]
+        size = self.params.rollout_batch_size or max(1, len(prompts))
+        parts = [prompts[i : i + size] for i in range(0, len(prompts), size)]
+        answers = [row for part in parts for row in self._generate(part)]
+        longest = max(map(len, answers), default=1)
+        columns: list[list[Tensor]] = [[], [], [], [], []]
+        for i in range(0, len(prompts), size):
+            batch = self._collate(prompts[i : i + size], answers[i : i + size])
+            with self._autocast():
+                log_probs, values, entropies = self.actor(
+                    batch, self.params.temperature, entropy=True
+                )
+                reference = self.actor.reference_log_probs(
+                    batch, self.params.temperature
+                )
+            read = (batch.mask, log_probs, log_probs - reference, values, entropies)
+            for column, part in zip(columns, read, strict=True):
+                column.append(_widen(part, longest))
+        mask, log_probs, log_ratio, values, entropies = map(torch.cat, columns)
+        ended = torch.tensor([row[-1] in self.eos for row in answers])
+        texts = [self._text(row) for row in answers]
+        dialogues = [self.dialogues[place] for place in places]
+        rewards = [float(r) for r in self.reward(dialogues, texts)]
+        self._check_rewards(dialogues, texts, rewards)
+        gold = self.gold and [float(r) for r in self.gold(dialogues, texts)]
+        return Written(
+            dialogues=dialogues,
+            prompts=prompts,
+            answers=answers,
+            texts=texts,
+            ended=ended.to(mask.device),
+            rewards=rewards,
+            gold=gold,
+            mask=mask,
+            log_probs=log_probs,
+            log_ratio=log_ratio,
+            values=values,
+            entropies=entropies,
+        )
+
+    def _generate(self, prompts: list[list[int]]) -> list[list[int]]:
+        """Sample one answer to each prompt, with a KV cache, up to its first eos."""
+        batch = self._collate(prompts, [[]] * len(prompts))
+        settings = GenerationConfig(
+            max_new_tokens=self.params.max_new_tokens,
+            do_sample=True,
+            temperature=self.params.temperature,
+            top_k=self.params.top_k,
+            top_p=self.params.top_p,
+            # Whatever a model's own settings say: log-probabilities know none of it.
+            repetition_penalty=1.0,
+            no_repeat_ngram_size=0,
+            min_new_tokens=0,
+            eos_token_id=sorted(self.eos) or None,
+            pad_token_id=self.pad,
+        )
+        with self._autocast():
+            ids = self.actor.causal.generate(
+                input_ids=batch.prompts,
+                attention_mask=batch.prompt_mask.long(),
+                generation_config=settings,
+            )
+        rows = ids[:, batch.prompts.shape[1] :].tolist()
+        return [row[: answer_end(row, self.eos)] for row in rows]
+
+    def _text(self, answer: list[int]) -> str:
+        text = self.encoder.tokenizer.decode(answer, skip_special_tokens=True)
+        return str(text).strip()
+
+    def _check_rewards(
+        self, dialogues: list[Messages], texts: list[str], rewards: list[float]
+    ) -> None:
+        rows = zip(dialogues, texts, rewards, strict=True)
+        bad = [row for row in rows if not math.isfinite(row[2])]
+        if bad:
+            self._stop(f"{len(bad)} of {len(texts)} rewards are not finite", bad)
+
+    def _scores(self, written: Written, kind: str) -> Tensor:
+        """Return what each answer earns before the KL penalty, shape ``(n,)``."""
+        raw = np.asarray(written.rewards, np.float64)
+        if kind == "sigmoid":
+            raw = self.calibration.probabilities(raw)
+        elif kind == "normalized":
+            count, mean, squares = self.progress.rewards
+            raw = (raw - mean) / math.sqrt(squares / count + _EPSILON)
+        scores = torch.tensor(raw, dtype=torch.float32, device=written.mask.device)
+        return scores - self.params.missing_eos_penalty * ~written.ended
+
+    # -------------------------------------------------------------------------- update
+
+    def update(self, rollout: Rollout) -> dict[str, float]:
+        """Learn from a rollout, mini-batch by mini-batch; return means for the history.
+
+        Raises:
+            PolicyError: If a ratio or a gradient is not a finite number; the weights
+                are left as they were before that optimiser step.
+        """
+        params = self.params
+        size = params.mini_batch_size // self.processes
+        totals: dict[str, float] = {}
+        done = 0
+        self.model.train()
+        for _ in range(params.ppo_epochs):
+            order = torch.randperm(len(rollout.written.answers)).tolist()
+            for i in range(0, len(order), size):
+                figures = self._learn(rollout, order[i : i + size])
+                done += 1
+                for name, value in figures.items():
+                    totals[name] = totals.get(name, 0.0) + value
+                limit = params.early_stop_kl
+                if limit is not None and figures["update_kl"] > 1.5 * limit:
+                    return {**_over(totals, done), "updates": float(done)}
+        return {**_over(totals, done), "updates": float(done)}
+
+    def _learn(self, rollout: Rollout, rows: list[int]) -> dict[str, float]:
+        """Take one optimiser step on the rows of a mini-batch."""
+        params, written = self.params, rollout.written
+        micro = params.micro_batch_size or len(rows)
+        # A token counts the same in whichever mini-batch, row or process it stands.
+        tokens = self._sum(written.mask[rows].sum().float())
+        sums = torch.zeros(5, device=written.mask.device)
+        for i in range(0, len(rows), micro):
+            part = rows[i : i + micro]
+            last = i + micro >= len(rows)
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                self._backward(rollout, part, tokens, sums)
+        # Each for itself: large errors of the values must not shrink the policy's step.
+        norm, _ = (
+            self.accelerator.clip_grad_norm_(group["params"], params.max_grad_norm)
+            for group in self.optimizer.param_groups
+        )
+        sums = self.accelerator.reduce(sums, "sum")
+        figures = dict(
+            zip(
+                ("policy_loss", "value_loss", "ratio", "clip_fraction", "update_kl"),
+                (sums / tokens).tolist(),
+                strict=True,
+            )
+        )
+        figures["grad_norm"] = float(norm)
+        if not all(math.isfinite(value) for value in figures.values()):
+            self.optimizer.zero_grad()
+            wrong = [name for name, v in figures.items() if not math.isfinite(v)]
+            self._stop(
+                f"{', '.join(wrong)} of an update not finite",
+                [
+                    (written.dialogues[i], written.texts[i], written.rewards[i])
+                    for i in rows
+                ],
+            )
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        return figures
+
+    def _backward(
+        self, rollout: Rollout, rows: list[int], tokens: float, sums: Tensor
+    ) -> None:
+        """Add the gradients of some rows, and their figures to ``sums``."""
+        params, written = self.params, rollout.written
+        batch = self._collate(
+            [written.prompts[row] for row in rows],
+            [written.answers[row] for row in rows],
+        )
+        width = batch.mask.shape[1]
+
+        def part(column: Tensor) -> Tensor:
+            return column[rows, :width]
+
+        with self._autocast():
+            log_probs, values, _ = self.model(batch, params.temperature)
+        losses, ratio = policy_losses(
+            log_probs,
+            part(written.log_probs),
+            part(rollout.advantages),
+            params.clip_range,
+        )
+        errors = value_losses(
+            values, part(written.values), part(rollout.returns), params.value_clip_range
+        )
+        policy_loss = (losses * batch.mask).sum()
+        value_loss = (errors * batch.mask).sum()
+        loss = (policy_loss + params.value_coefficient * value_loss) / tokens
+        # Gradients are averaged over processes, and this is a part of a sum.
+        self.accelerator.backward(loss * self.processes)
+        with torch.no_grad():
+            moved = log_probs - part(written.log_probs)
+            clipped = (ratio - 1).abs() > params.clip_range
+            columns = (ratio, clipped.float(), 0.5 * moved**2)
+            means = [(column * batch.mask).sum() for column in columns]
+            sums += torch.stack([policy_loss, value_loss, *means])
+
+    # ---------------------------------------------------------------------- evaluation
+
+    @torch.no_grad()
+    def evaluate(self) -> HeldOut:
+        """Answer the held-out prompts, with the same draws in every evaluation."""
+        device = self.accelerator.device
+        devices = [device] if device.type == "cuda" else []
+        places = self.held_out[self.rank :: self.processes]
+        with torch.random.fork_rng(devices):
+            torch.manual_seed(_EVALUATION_SEED + self.rank)
+            written = self._write(places)
+        # A running normalisation would make evaluations incomparable.
+        kind = "raw" if self.params.reward == "normalized" else self.params.reward
+        columns = (
+            written.texts,
+            written.rewards,
+            self._scores(written, kind).tolist(),
+            self._kl(written),
+            written.gold or [math.nan] * len(places),
+        )
+        rows = list(zip(places, *columns, strict=True))
+        found = {row[0]: row[1:] for row in gather_object(rows)}
+        texts, rewards, scores, kls, gold = zip(
+            *(found[place] for place in self.held_out), strict=True
+        )
+        return HeldOut(
+            step=self.progress.step,
+            reward=float(np.mean(scores)),
+            gold=float(np.mean(gold)) if self.gold else None,
+            kl=float(np.mean(kls)),
+            texts=list(texts),
+            rewards=list(rewards),
+        )
+
+    def _kl(self, written: Written) -> list[float]:
+        """Return the KL to the reference along each answer, nats a sequence."""
+        size = self.params.rollout_batch_size or len(written.prompts)
+        found: list[float] = []
+        for i in range(0, len(written.prompts), size):
+            batch = self._collate(
+                written.prompts[i : i + size], written.answers[i : i + size]
+            )
+            with self._autocast():
+                kl = self.actor.kl(batch, self.params.temperature)
+            found += kl.sum(1).tolist()
+        return found
+
+    def _judge(self) -> None:
+        """Evaluate, and keep the weights if no policy within the bound was better."""
+        progress = self.progress
+        held_out = self.evaluate()
+        progress.last = held_out
+        progress.before = progress.before or held_out
+        best = progress.best
+        if best is not None and (
+            held_out.kl > self.params.kl_bound or held_out.reward <= best.reward
+        ):
+            return
+        # The first policy is the reference, and so within every bound.
+        progress.best = held_out
+        self.folder.keep_best(progress.step, self.actor.trainable())
+
+    # ------------------------------------------------------------------------ the loop
+
+    def run(self) -> Progress:
+        """Train to the end, with checkpoints on the way."""
+        params, progress = self.params, self.progress
+        if progress.step == 0 and self.held_out:
+            self._judge()
+            progress.history.append(self._row({}))
+        for _ in self._bar():
+            rollout = self.rollout()
+            learned = self.update(rollout)
+            progress.step += 1
+            progress.kl_coefficient = next_kl_coefficient(
+                progress.kl_coefficient,
+                rollout.statistics["kl"],
+                params.batch_size,
+                params,
+            )
+            if self.held_out and (
+                progress.step % params.eval_steps == 0 or progress.step == self.steps
+            ):
+                self._judge()
+            progress.history.append(self._row({**rollout.statistics, **learned}))
+            if progress.step % params.save_steps == 0 or progress.step == self.steps:
+                self.folder.save(progress, self.actor.trainable(), self.optimizer)
+        return progress
+
+    def _bar(self) -> Iterator[int]:
+        left = range(self.progress.step, self.steps)
+        silent = True if self.rank else None
+        bar = tqdm(
+            left, "ppo", self.steps, initial=left.start, unit="step", disable=silent
+        )
+        for step in bar:
+            yield step
+            row = self.progress.history[-1]
+            bar.set_postfix(reward=f"{row['reward']:.3f}", kl=f"{row['kl']:.2f}")
+
+    def _row(self, figures: dict[str, Any]) -> dict[str, Any]:
+        held_out = self.progress.last
+        fresh = held_out is not None and held_out.step == self.progress.step
+        held = {
+            f"held_out_{name}": getattr(held_out, name) if fresh else None
+            for name in ("reward", "gold", "kl")
+        }
+        return {"step": self.progress.step, **figures, **held}
+
+    def _stop(self, reason: str, rows: list[tuple[Messages, str, float]]) -> NoReturn:
+        step = self.progress.step + 1
+        saved = [
+            # JSON knows neither NaN nor infinity.
+            {"prompt": list(prompt), "response": text, "reward": str(reward)}
+            for prompt, text, reward in rows
+        ]
+        file = self.folder.save_mishap(step, reason, saved)
+        kept = self.folder.latest
+        raise PolicyError(
+            f"ppo: step {step}: {reason}; the texts are in {file}"
+            + (f", the last good checkpoint in {kept}" if kept else "")
+            + "; lower ppo.learning_rate, or look at the reward model"
+        )
+
+    # ------------------------------------------------------------ sums over processes
+
+    def _sum(self, value: Tensor) -> float:
+        return float(self.accelerator.reduce(value, "sum"))
+
+    def _mean(self, values: Tensor) -> float:
+        count = torch.tensor(float(values.numel()), device=values.device)
+        return self._sum(values.sum()) / self._sum(count)
+
+    def _moments(self, values: Tensor, mask: Tensor) -> tuple[float, float]:
+        """Return mean and variance over the real tokens of all processes."""
+        count = self._sum(mask.sum().float())
+        mean = self._sum((values * mask).sum()) / count
+        return mean, self._sum(((values - mean) ** 2 * mask).sum()) / count
+
+    def _explained_variance(
+        self, returns: Tensor, values: Tensor, mask: Tensor
+    ) -> float | None:
+        whole = self._moments(returns, mask)[1]
+        rest = self._moments(returns - values, mask)[1]
+        return 1 - rest / whole if whole > _EPSILON else None
+
+    def _collate(self, prompts: list[list[int]], answers: list[list[int]]) -> Batch:
+        return collate(prompts, answers, self.pad, self.accelerator.device)
+
+    def _autocast(self) -> torch.autocast:
+        return torch.autocast(
+            self.accelerator.device.type,
+            torch.bfloat16,
+            enabled=self.dtype == torch.bfloat16,
+        )
+
+
+def _optimizer(actor: ActorCritic, params: PpoParams) -> torch.optim.Optimizer:
+    head = list(actor.value_head.parameters())
+    ids = {id(weight) for weight in head}
+    rest = [w for w in actor.trainable().values() if id(w) not in ids]
+    rate = params.learning_rate
+    groups = [
+        {"params": rest, "lr": rate},
+        {"params": head, "lr": params.value_learning_rate or rate},
+    ]
+    if params.optimizer == "adamw":
+        # ε as in OpenAI's code and TRL's (Huang et al. 2024): 1e-5, not 1e-8.
+        return torch.optim.AdamW(groups, eps=1e-5, weight_decay=0.0)
+    # At a fixed rate: scaled by the weights' size, new adapters would never move.
+    return Adafactor(groups, lr=rate, scale_parameter=False, relative_step=False)
+
+
+def _widen(column: Tensor, width: int) -> Tensor:
+    return torch.nn.functional.pad(column, (0, width - column.shape[1]))
+
+
+def _over(totals: dict[str, float], count: int) -> dict[str, float]:
+    return {name: value / count for name, value in totals.items()}
