@@ -1,0 +1,56 @@
+"""Which further test sets there are."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+)
+
+from ser_kedro.preferences.source import PreferenceSource
+
+Benchmark = Literal["reward_bench", "reward_bench_2", "rm_bench"]
+Format = Literal["pairs", "hh", "ser", "scored", "upvoted"] | Benchmark
+
+
+class ExternalTest(BaseModel):
+    """A test set beside the run's own.
+
+    Attributes:
+        name: What reports call it.
+        format: A format of preference data, or a benchmark: ``reward_bench``,
+            ``reward_bench_2``, ``rm_bench``.
+        path: File, folder, URL or ``hub://`` place, as of preference data.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    format: Format
+    path: str = Field(min_length=1)
+
+    @model_serializer(mode="wrap")
+    def _serialize(
+        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> Any:
+        # Inside a job's fingerprint it counts by its content, wherever it lies.
+        if info.context and info.context.get("identity"):
+            return [self.format, self.source.identity]
+        return handler(self)
+
+    @property
+    def source(self) -> PreferenceSource:
+        """The place, as a source of preference pairs; benchmarks are read as records.
+
+        Raises:
+            DataError: If the format needs another kind of place.
+        """
+        benchmark = self.format in ("reward_bench", "reward_bench_2", "rm_bench")
+        known = "pairs" if benchmark else self.format
+        return PreferenceSource(format=known, path=self.path)

@@ -1,0 +1,100 @@
+"""The outcomes of all arms, as the statistics read them: right, wrong or tied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from ser_kedro.errors import DataError
+from ser_kedro.evidence.intervals import Cells
+from ser_kedro.evidence.metrics import correct
+from ser_kedro.evidence.outcome_schema import OUTCOMES
+
+# An arm at a share of labels.
+Key = tuple[str, float]
+
+
+class Outcomes:
+    """The arms of one data set."""
+
+    def __init__(self, table: pa.Table, data: str) -> None:
+        """Take the rows of a data set.
+
+        Args:
+            table: Rows of ``OUTCOMES``.
+            data: Name of the data set.
+
+        Raises:
+            DataError: If a pair is there twice, or an arm lacks some of the pairs that
+                another arm of the same draw was tested on.
+        """
+        self.data = data
+        frame = table.select(OUTCOMES.names).to_pandas()
+        frame = frame[frame["data"] == data]
+        names = ["arm", "share", "seed"]
+        if frame.duplicated([*names, "pair_id"]).any():
+            raise DataError(f"outcomes of {data}: a pair is there twice for one arm")
+        frame = frame.assign(
+            correct=correct(
+                frame["chosen_reward"].to_numpy(np.float64),
+                frame["rejected_reward"].to_numpy(np.float64),
+            )
+        )
+        self.frame = frame
+        self._prompts = pd.Index(sorted(frame["group"].unique()))
+        self._draws: dict[Key, dict[int, tuple[np.ndarray, np.ndarray]]] = {}
+        tested: dict[int, int] = {}
+        for (arm, share, seed), rows in frame.groupby(names, sort=True):
+            pairs = hash(tuple(sorted(rows["pair_id"])))
+            if tested.setdefault(seed, pairs) != pairs:
+                raise DataError(
+                    f"outcomes of {data}: {arm} at share {share:g}, draw {seed} was not"
+                    " tested on the same pairs as the other arms; run it again"
+                )
+            place = self._prompts.get_indexer(rows["group"])
+            many = len(self._prompts)
+            sums = np.bincount(place, rows["correct"], minlength=many)
+            sizes = np.bincount(place, minlength=many).astype(np.float64)
+            self._draws.setdefault((arm, share), {})[seed] = sums, sizes
+
+    @property
+    def keys(self) -> list[Key]:
+        """Every arm with its share, sorted."""
+        return sorted(self._draws)
+
+    def shares(self, arm: str) -> list[float]:
+        """Return the shares that an arm was measured at, in rising order."""
+        return sorted(share for name, share in self._draws if name == arm)
+
+    def draws(self, *keys: Key) -> list[int]:
+        """Return the draws that all of these arms were measured on."""
+        return sorted(set.intersection(*(set(self._draws[key]) for key in keys)))
+
+    def cells(self, weights: Mapping[Key, float]) -> Cells:
+        """Return a weighted sum of arms, pair by pair, on the draws they share.
+
+        ``{("ser", 0.15): 1, ("seed", 0.15): -1}`` is a paired difference.
+
+        Raises:
+            DataError: If the arms share no draw.
+        """
+        draws = self.draws(*weights)
+        if not draws:
+            arms = ", ".join(f"{arm} at {share:g}" for arm, share in weights)
+            raise DataError(f"outcomes of {self.data}: no draw in common of {arms}")
+        first = self._draws[next(iter(weights))]
+        sizes = np.stack([first[draw][1] for draw in draws])
+        totals = np.zeros_like(sizes)
+        for key, weight in weights.items():
+            totals += weight * np.stack([self._draws[key][draw][0] for draw in draws])
+        tested = sizes.sum(axis=0) > 0
+        return Cells(totals[:, tested], sizes[:, tested])
+
+
+def by_data(table: pa.Table) -> list[Outcomes]:
+    """Return the outcomes of each data set in a table, in order of their names."""
+    names = sorted(set(table["data"].to_pylist()))
+    return [Outcomes(table, name) for name in names]
