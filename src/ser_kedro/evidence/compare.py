@@ -68,15 +68,18 @@ def compare(outcomes: Outcomes, params: EvaluationParams) -> list[Comparison]:
     corrected = holm([row.p for row in tested if row.p is not None])
     family = dict(zip(map(_key, tested), corrected, strict=True))
     alpha = 1 - params.confidence
-    rows = []
-    for row in found:
-        if _key(row) in family:
-            adjusted = family[_key(row)]
-            verdict = _verdict(row, adjusted, alpha)
-            smallest = _smallest(outcomes, row, params, len(family))
-            row = replace(row, holm=adjusted, verdict=verdict, smallest=smallest)
-        rows.append(row)
-    return sorted(rows, key=lambda row: (row.share, row.accuracy.value))
+    judged = [
+        replace(
+            row,
+            holm=family[_key(row)],
+            verdict=_verdict(row, family[_key(row)], alpha),
+            smallest=_smallest(outcomes, row, params, len(family)),
+        )
+        if _key(row) in family
+        else row
+        for row in found
+    ]
+    return sorted(judged, key=lambda row: (row.share, row.accuracy.value))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

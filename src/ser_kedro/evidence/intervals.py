@@ -2,7 +2,7 @@
 
 A figure is measured on several draws (seeds) and on many prompts, with one or more
 pairs a prompt. Two designs occur. *Crossed*: every draw is tested on the same pairs, so
-that ``y = mean + draw + prompt + rest``. *Nested*: every draw has a test set of its own.
+that ``y = mean + draw + prompt + rest``. *Nested*: every draw has its own test set.
 
 The variance of the mean is put together from the mean squares of draws, prompts and
 rest (two-way random effects; Searle, Casella and McCulloch, 1992), and its degrees of
@@ -110,9 +110,9 @@ class Components:
         row = np.nonzero(filled)[0]
         counts = np.bincount(row, minlength=draws)
         by_row = np.bincount(row, weights=means, minlength=draws) / counts
-        rest = float(((means - by_row[row]) ** 2).sum() / (len(means) - draws))
-        draw = float(by_row.var(ddof=1) - rest * np.mean(1 / counts))
-        return cls(max(0.0, draw), 0.0, rest)
+        within = float(((means - by_row[row]) ** 2).sum() / (len(means) - draws))
+        draw = float(by_row.var(ddof=1) - within * np.mean(1 / counts))
+        return cls(max(0.0, draw), 0.0, within)
 
     def contrast(self, draws: int, prompts: int, *, crossed: bool) -> Contrast:
         """Return what a design would know of a mean of zero.
@@ -127,13 +127,14 @@ class Components:
             variance = self.draw / draws + (self.prompt + self.rest) / cells
             freedom = float(draws - 1 if draws > 1 else prompts - 1)
             return Contrast(np.zeros(()), np.sqrt(variance), np.asarray(freedom))
-        squares = (
-            self.rest + prompts * self.draw,
-            self.rest + draws * self.prompt,
-            self.rest,
+        squared, freedoms = _combined(
+            np.asarray(self.rest + prompts * self.draw),
+            np.asarray(self.rest + draws * self.prompt),
+            np.asarray(self.rest),
+            draws,
+            prompts,
         )
-        variance, freedoms = _combined(*map(np.asarray, squares), draws, prompts)
-        return Contrast(np.zeros(()), np.sqrt(variance), freedoms)
+        return Contrast(np.zeros(()), np.sqrt(squared), freedoms)
 
 
 def infer(cells: Cells) -> Contrast:

@@ -85,8 +85,8 @@ def before(
     basis = (
         "the variances measured before"
         if pilot
-        else f"the guess that arms disagree on {guess.disagreement:.0%} of the pairs and"
-        f" that draws differ by {100 * guess.draw_deviation:g} points"
+        else f"the guess that arms disagree on {guess.disagreement:.0%} of the pairs"
+        f" and that draws differ by {100 * guess.draw_deviation:g} points"
     )
     return (
         f"{len(groups):,} test pairs of {prompts:,} prompts and {draws} draws can show"

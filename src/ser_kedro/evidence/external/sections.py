@@ -55,9 +55,11 @@ def scored_items(table: pa.Table) -> list[Scored]:
         first = int(rows[0])
         items.append(
             Scored(
-                *(columns[key][first] for key in ("name", "group", "subset")),
-                rewards[rows[right[rows]]],
-                rewards[rows[~right[rows]]],
+                name=columns["name"][first],
+                group=columns["group"][first],
+                subset=columns["subset"][first],
+                right=rewards[rows[right[rows]]],
+                wrong=rewards[rows[~right[rows]]],
             )
         )
     return items
