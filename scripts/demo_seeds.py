@@ -4,7 +4,7 @@ Usage: python scripts/demo_seeds.py [--seeds 10]
 
 Split, world and weights are all redrawn with each seed. Every heavy step is a job of
 the store, so an interrupted run is taken up by running the command again. Writes
-docs/results.json and the demo's section of docs/results.md.
+the demo's section of docs/results.md.
 """
 
 from __future__ import annotations
@@ -12,13 +12,12 @@ from __future__ import annotations
 import argparse
 import logging
 import os
-import subprocess
 from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 from demo_road import ROOT, build, correct_pairs, test_scores
-from results_page import write_section
+from results_page import commit, write_section
 from scipy import stats
 
 from ser_kedro.evidence import arms
@@ -26,7 +25,6 @@ from ser_kedro.evidence.arms import Road
 from ser_kedro.evidence.history import prompt_groups, self_label_accuracy
 from ser_kedro.evidence.metrics import mean_by_group
 from ser_kedro.evidence.params import EvaluationParams
-from ser_kedro.launch.json import write_json
 from ser_kedro.launch.reference import PROJECT_VARIABLE
 
 ARMS = ("seed", "evolved", "full", "leaky")
@@ -147,14 +145,6 @@ def key(arm: str) -> str:
     return "seed_model" if arm == "seed" else arm
 
 
-def commit() -> str:
-    """Return the commit that is checked out, marked where the tree differs from it."""
-    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False
-    ).stdout.strip()
-
-
 def _share(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.1f} %"
 
@@ -170,7 +160,6 @@ def main() -> None:
         row = one_seed(seed)
         rows.append(row)
         print({name: row[name] for name in ("seed", *map(key, ARMS), "kept_loop")})
-        write_json(ROOT / "docs" / "results.json", rows)
         write_section("demo", page(rows))
 
 

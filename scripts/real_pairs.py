@@ -14,8 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from demo_seeds import commit
-from results_page import write_section
+from results_page import commit, write_section
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"

@@ -74,13 +74,25 @@ def calibration(
     by_chance = [_error(probability, labels, bins) for labels in drawn]
     return CalibrationFigures(
         temperature=temperature,
-        ece=_error(probability, np.ones(len(margins), bool), bins),
+        ece=calibration_error(margins, bins),
         expected=float(np.quantile(by_chance, 0.95)),
         brier=float(brier_score_loss(truth, both)),
         predicted=predicted[upper].tolist(),
         observed=observed[upper].tolist(),
         pairs=filled.tolist(),
     )
+
+
+def calibration_error(margins: Floats, bins: int) -> float:
+    """Return the expected calibration error of ``σ(margin)``, in [0, ½].
+
+    Args:
+        margins: Reward of the preferred response minus the other's, shape ``(n,)``.
+        bins: As in ``calibration``.
+    """
+    from scipy.special import expit
+
+    return _error(expit(margins), np.ones(len(margins), bool), bins)
 
 
 def _bins(probability: Floats, bins: int) -> NDArray[np.int64]:

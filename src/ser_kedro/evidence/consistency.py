@@ -79,7 +79,8 @@ def consistency(table: pa.Table) -> list[dict[str, Any]]:
 def lines(rows: list[dict[str, Any]]) -> list[str]:
     """Return consistency as lines of the summary."""
     return [
-        f"Consistency ({row['variant']}): {row['flipped']:.1%} of {row['pairs']:,} pairs"
-        f" change their order; accuracy {100 * row['accuracy']:.1f}."
+        f"- Consistency ({row['variant']}): {row['flipped']:.1%} of"
+        f" {row['pairs']:,} pairs change their order; accuracy"
+        f" {100 * row['accuracy']:.1f}."
         for row in rows
     ]

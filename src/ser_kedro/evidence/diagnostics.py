@@ -46,11 +46,11 @@ class Tested:
     def load(cls, model: Reference, scores: Reference) -> Tested:
         """Read a model's scores of the test pairs, and its temperature."""
         table = read_table(scores)
-        sides = (
+        chosen, rejected = (
             table[name].to_numpy().astype(np.float64)
             for name in ("reward_a", "reward_b")
         )
-        return cls(*sides, temperature=Calibration.load(model.location).temperature)
+        return cls(chosen, rejected, Calibration.load(model.location).temperature)
 
     @property
     def margins(self) -> Floats:
@@ -169,7 +169,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         before, after = loop["calibration"][BEFORE], loop["calibration"][AFTER]
         said = "miscalibrated" if after["miscalibrated"] else "no error beyond chance"
         text.append(
-            f"Calibration (loop {loop['loop']}): error {before['ece']:.3f}, with its"
+            f"- Calibration (loop {loop['loop']}): error {before['ece']:.3f}, with its"
             f" temperature {after['ece']:.3f} (by chance up to"
             f" {after['expected']:.3f}: {said}); Brier {before['brier']:.3f} →"
             f" {after['brier']:.3f}."
@@ -177,7 +177,7 @@ def lines(found: dict[str, Any]) -> list[str]:
         if (length := loop["length"]) is not None:
             excess = Estimate.read(length["excess"])
             text.append(
-                f"Length (loop {loop['loop']}): people prefer the longer response in"
+                f"- Length (loop {loop['loop']}): people prefer the longer response in"
                 f" {length['people_prefer_longer']:.1%} of the pairs, the model in"
                 f" {length['model_prefers_longer']:.1%}"
                 f" ({excess.points()}): bias {length['bias']}."

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ser_kedro.errors import DataError
 from ser_kedro.evidence.intervals import Cells
@@ -32,8 +33,8 @@ class Outcomes:
                 another arm of the same draw was tested on.
         """
         self.data = data
-        frame = table.select(OUTCOMES.names).to_pandas()
-        frame = frame[frame["data"] == data]
+        self.table = table.select(OUTCOMES.names).filter(pc.equal(table["data"], data))
+        frame = self.table.to_pandas()
         names = ["arm", "share", "seed"]
         if frame.duplicated([*names, "pair_id"]).any():
             raise DataError(f"outcomes of {data}: a pair is there twice for one arm")

@@ -107,14 +107,14 @@ def _lines(result: dict[str, Any]) -> list[str]:
     seed, kept = result["seed"], result["kept"]
     found = Estimate.read(result["gain"])
     rows = [
-        f"{result['name']} ({result['format']}, {kept['items']:,} items):"
+        f"- {result['name']} ({result['format']}, {kept['items']:,} items):"
         f" seed {_percent(seed['overall'])}, kept {_percent(kept['overall'])};"
         f" paired difference {found.points()}: {found.verdict()}."
     ]
     for name, value in kept["sections"].items():
         label = name or "(no section)"
         rows.append(
-            f"- {label}: {_section(seed['sections'][name])} → {_section(value)}"
+            f"  - {label}: {_section(seed['sections'][name])} → {_section(value)}"
         )
     return rows
 
