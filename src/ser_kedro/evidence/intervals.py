@@ -210,8 +210,8 @@ def _overlapping(parts: Floats, draws: int, prompts: int) -> tuple[Floats, Float
     """
     by_draw = draws / (draws - 1) * (parts.sum(axis=-1) ** 2).sum(axis=-1)
     by_prompt = (parts.sum(axis=-2) ** 2).sum(axis=-1)
-    shared = np.maximum(by_prompt - (parts**2).sum(axis=(-2, -1)), 0)
-    shared[shared < 1e-9 * by_draw] = 0
+    shared = by_prompt - (parts**2).sum(axis=(-2, -1))
+    shared = np.where(shared < 1e-9 * by_draw, 0, shared)  # rounding is no prompt
     variance = by_draw + shared
     uncertainty = by_draw**2 / (draws - 1) + shared**2 / (prompts - 1)
     with np.errstate(divide="ignore", invalid="ignore"):

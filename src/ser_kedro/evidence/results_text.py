@@ -33,8 +33,8 @@ def heading(provenance: Provenance, params: EvaluationParams) -> str:
             f" power of {params.power:.0%}: below it, *not resolved* means that it may"
             " well be there. *Gap closed* is the share of the way from the seed model"
             " to all labels (Fieller's interval), where that way is above three"
-            " standard errors. Options were chosen on the development draws; the confirmation"
-            " was run once, on draws and prompts that no choice had seen.",
+            " standard errors. Options were chosen on the development draws; the"
+            " confirmation was run once, on draws and prompts that no choice had seen.",
             "",
         ]
     )
