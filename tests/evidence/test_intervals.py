@@ -29,7 +29,7 @@ def tables(levels, *, draws, draw, prompt, crossed, prompts=PROMPTS):
 
 
 def cells(totals, crossed):
-    """The same as cells; draws with a test set of their own get columns of their own."""
+    """The same as cells; a draw with its own test set gets its own columns."""
     draws, prompts = totals.shape[-2:]
     if crossed:
         return Cells(totals, np.full((draws, prompts), float(PAIRS)))

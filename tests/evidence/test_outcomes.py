@@ -73,9 +73,24 @@ def test_data_sets_are_apart(table, simulated):
     assert found[1].cells({("ser", 0.15): 1}).sizes.shape == (5, 10)
 
 
+def test_what_two_tables_share_counts_once(table):
+    once, twice = (Outcomes(t, "demo") for t in (table, pa.concat_tables([table] * 2)))
+    key = {("ser", 0.15): 1.0}
+    np.testing.assert_array_equal(once.cells(key).totals, twice.cells(key).totals)
+
+
 def test_a_pair_that_is_there_twice(table):
-    with pytest.raises(DataError, match="a pair is there twice for one arm"):
-        Outcomes(pa.concat_tables([table, table]), "demo")
+    other = table.to_pandas().assign(chosen_reward=-1.0)
+    both = [table, pa.Table.from_pandas(other, table.schema)]
+    with pytest.raises(DataError, match="one arm has a pair twice, with other rewards"):
+        Outcomes(pa.concat_tables(both), "demo")
+
+
+def test_some_rows_alone(table):
+    outcomes = Outcomes(table, "demo")
+    part = outcomes.where((outcomes.frame["source"] == "s1").to_numpy())
+    assert part.cells({("ser", 0.15): 1}).sizes.shape == (5, 10)
+    assert part.keys == outcomes.keys
 
 
 def test_an_arm_that_lacks_pairs(table):

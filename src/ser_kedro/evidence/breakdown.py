@@ -47,8 +47,7 @@ def by_difficulty(
         A row a bin, equal values of ``ease`` never parted: ``ease_from``, ``ease_to``,
         ``pairs``, ``accuracy``, ``low``, ``high``.
     """
-    edges = np.unique(np.quantile(ease, np.linspace(0, 1, params.bins + 1)))
-    place = np.searchsorted(edges[1:-1], ease, side="right")
+    place = equal_bins(ease, params.bins)
     rows = []
     for number in np.unique(place):
         inside = place == number
@@ -58,6 +57,14 @@ def by_difficulty(
         }
         rows.append(bounds | _figures(right, groups, inside, params))
     return rows
+
+
+def equal_bins(values: Floats, bins: int) -> NDArray[np.int64]:
+    """Return the bin of each value, of about as many each; equal values share one."""
+    from scipy.stats import rankdata
+
+    ranks = rankdata(values) / len(values)
+    return np.asarray(np.ceil(bins * ranks) - 1, np.int64)
 
 
 def _figures(

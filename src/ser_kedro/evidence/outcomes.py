@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from ser_kedro.errors import DataError
 from ser_kedro.evidence.intervals import Cells
@@ -29,15 +30,19 @@ class Outcomes:
             data: Name of the data set.
 
         Raises:
-            DataError: If a pair is there twice, or an arm lacks some of the pairs that
-                another arm of the same draw was tested on.
+            DataError: If a pair is there twice and differs, or an arm lacks some of
+                the pairs that another arm of the same draw was tested on.
         """
         self.data = data
-        self.table = table.select(OUTCOMES.names).filter(pc.equal(table["data"], data))
-        frame = self.table.to_pandas()
+        own = table.select(OUTCOMES.names).filter(pc.equal(table["data"], data))
+        # Comparison and label efficiency share some arms, out of one job.
+        frame = own.to_pandas().drop_duplicates(ignore_index=True)
         names = ["arm", "share", "seed"]
         if frame.duplicated([*names, "pair_id"]).any():
-            raise DataError(f"outcomes of {data}: a pair is there twice for one arm")
+            raise DataError(
+                f"outcomes of {data}: one arm has a pair twice, with other rewards; do"
+                " not mix the outcomes of different runs"
+            )
         frame = frame.assign(
             correct=correct(
                 frame["chosen_reward"].to_numpy(np.float64),
@@ -73,6 +78,11 @@ class Outcomes:
     def draws(self, *keys: Key) -> list[int]:
         """Return the draws that all of these arms were measured on."""
         return sorted(set.intersection(*(set(self._draws[key]) for key in keys)))
+
+    def where(self, rows: NDArray[np.bool_]) -> Outcomes:
+        """Return the outcomes of some rows of ``frame``."""
+        kept = pa.Table.from_pandas(self.frame[rows], OUTCOMES, preserve_index=False)
+        return Outcomes(kept, self.data)
 
     def cells(self, weights: Mapping[Key, float]) -> Cells:
         """Return a weighted sum of arms, pair by pair, on the draws they share.

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from ser_kedro.errors import DataError
 from ser_kedro.evidence import results_text as text
+from ser_kedro.evidence.breakdown import equal_bins
 from ser_kedro.evidence.calibration import calibration_error
 from ser_kedro.evidence.compare import BASELINE, CEILING, Comparison, compare
 from ser_kedro.evidence.efficiency import Saving, savings
@@ -237,15 +237,14 @@ def _parts(
     outcomes: Outcomes, params: EvaluationParams
 ) -> dict[str, dict[Key, Estimate]]:
     """Return accuracies by source, and by thirds of the full model's margin."""
-    table = outcomes.table
+    named = outcomes.frame["source"].to_numpy()
     masks: dict[str, Any] = {}
-    sources = sorted(set(table["source"].to_pylist()))
-    if len(sources) > 1:
-        masks |= {f"source {s}": pc.equal(table["source"], s) for s in sources}
+    if len(sources := sorted(set(named))) > 1:
+        masks |= {f"source {source}": named == source for source in sources}
     masks |= _difficulty(outcomes)
     found: dict[str, dict[Key, Estimate]] = {}
     for name, mask in masks.items():
-        part = Outcomes(table.filter(mask), outcomes.data)
+        part = outcomes.where(mask)
         found[name] = {key: _accuracy(part, key, params) for key in part.keys}
     return found
 
@@ -273,11 +272,13 @@ def _difficulty(outcomes: Outcomes) -> dict[str, Any]:
         return {}
     ease = (full["chosen_reward"] - full["rejected_reward"]).abs()
     by_pair = ease.groupby([full["seed"], full["pair_id"]]).mean()
-    third = by_pair.groupby(level="seed").rank(pct=True, method="average")
-    place = np.minimum(np.ceil(3 * third) - 1, 2).rename("third")
+    thirds = by_pair.groupby(level="seed").transform(
+        lambda values: equal_bins(values.to_numpy(), len(_THIRDS))
+    )
+    place = thirds.rename("third")
     of_row = frame.join(place, on=["seed", "pair_id"])["third"].to_numpy()
     return {
-        f"{name} third": pa.array(of_row == number)
+        f"{name} third": of_row == number
         for number, name in enumerate(_THIRDS)
         if (of_row == number).any()
     }
