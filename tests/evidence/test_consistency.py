@@ -46,7 +46,9 @@ def test_a_constant_model_moves_nothing():
 
 
 def test_wordings_keep_the_question_and_the_answers():
-    prompts = [[{"role": "user", "content": "Q1"}, {"role": "assistant", "content": "A"}]]
+    prompts = [
+        [{"role": "user", "content": "Q1"}, {"role": "assistant", "content": "A"}]
+    ]
     prompts[0].append({"role": "user", "content": "Q2"})
     found = {name: rest for name, *rest in variants(prompts, ["yes"], ["no"])}
     assert set(found) == {AS_IT_IS, *PARAPHRASES, TRAILING_SPACE, SWAPPED}

@@ -29,7 +29,7 @@ BEFORE, AFTER = "as it is", "with its temperature"
 
 
 @dataclass(frozen=True)
-class Tested:
+class Measured:
     """A model on labelled pairs.
 
     Attributes:
@@ -43,7 +43,7 @@ class Tested:
     temperature: float = 1.0
 
     @classmethod
-    def load(cls, model: Reference, scores: Reference) -> Tested:
+    def load(cls, model: Reference, scores: Reference) -> Measured:
         """Read a model's scores of the test pairs, and its temperature."""
         table = read_table(scores)
         chosen, rejected = (
@@ -64,7 +64,7 @@ class Tested:
 
 
 def diagnostics(
-    tested: dict[int, Tested],
+    tested: dict[int, Measured],
     kept: int,
     pairs: pa.Table,
     params: EvaluationParams,
@@ -112,7 +112,7 @@ def diagnostics(
 
 
 def figures(
-    model: Tested, pairs: pa.Table, params: EvaluationParams
+    model: Measured, pairs: pa.Table, params: EvaluationParams
 ) -> tuple[Any, Any]:
     """Return the reliability and the length figure of a model."""
     return (
@@ -121,7 +121,7 @@ def figures(
     )
 
 
-def curves(model: Tested, params: EvaluationParams) -> dict[str, CalibrationFigures]:
+def curves(model: Measured, params: EvaluationParams) -> dict[str, CalibrationFigures]:
     """Return a model's calibration before and after its temperature."""
     return {
         name: calibration(

@@ -15,13 +15,15 @@ from ser_kedro.preferences.schema import Message
 REWARD_BENCH = [
     {
         **{"id": 30, "subset": "alpacaeval-easy", "prompt": "Name a tree."},
-        **{"chosen": "Oak.", "chosen_model": "a", "rejected": "Fish.", "rejected_model": "b"},
+        **{"chosen": "Oak.", "rejected": "Fish."},
+        **{"chosen_model": "a", "rejected_model": "b"},
     },
     {
         **{"id": 31, "subset": "hep-python", "prompt": "Add two numbers."},
-        **{"chosen": "a + b", "chosen_model": "a", "rejected": "", "rejected_model": "b"},
+        **{"chosen": "a + b", "rejected": ""},
+        **{"chosen_model": "a", "rejected_model": "b"},
     },
-]  # fmt: skip
+]
 REWARD_BENCH_2 = [
     {
         **{"id": "7", "subset": "Factuality", "prompt": "Capital of France?"},

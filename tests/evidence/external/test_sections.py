@@ -160,7 +160,13 @@ def test_gain_is_paired_and_leaves_ties_out():
 def test_lines_name_sections_and_verdict():
     seed = figures("rm_bench", [item([0, 0, 0], [1, 1, 1], "chat")])
     kept = figures("rm_bench", [item([2, 2, 2], [1, 1, 1], "chat")])
-    row = {"name": "rm", "format": "rm_bench", "dropped": {}, "seed": seed, "kept": kept}
+    row = {
+        "name": "rm",
+        "format": "rm_bench",
+        "dropped": {},
+        "seed": seed,
+        "kept": kept,
+    }
     top, section = lines([{**row, "gain": {"value": 0.5, "low": 0.2, "high": 0.8}}])
     assert "seed 0.0, kept 100.0" in top
     assert top.endswith("+50.0 points [+20.0, +80.0]: a gain.")

@@ -58,11 +58,11 @@ def diagnose(
     params: EvaluationParams,
 ) -> tuple[dict[str, Any], Any, Any]:
     """Measure calibration, length, sources and difficulty; draw two figures."""
-    from ser_kedro.evidence.diagnostics import Tested, diagnostics, figures
+    from ser_kedro.evidence.diagnostics import Measured, diagnostics, figures
 
     models = _models(loop_history)
     tested = {
-        loop: Tested.load(model, Reference.model_validate(test_scores[str(loop)]))
+        loop: Measured.load(model, Reference.model_validate(test_scores[str(loop)]))
         for loop, model in models.items()
     }
     kept, pairs = _kept_loop(loop_history), read_table(reference_of(test_pairs))
