@@ -3,13 +3,15 @@
 import gzip
 import json
 from collections import Counter
+from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from ser_kedro.errors import DataError
-from ser_kedro.evidence.external.params import ExternalTest
+from ser_kedro.evidence.external.params import BENCHMARKS, ExternalTest, Format
 from ser_kedro.evidence.external.read import read_items
+from ser_kedro.preferences.formats import FORMATS
 from ser_kedro.preferences.schema import Message
 
 REWARD_BENCH = [
@@ -131,13 +133,17 @@ def test_bad_rows_are_counted(tmp_path):
 
 
 def test_a_place_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match="no such file"):
+    with pytest.raises(DataError, match=r"external_tests t: .* is not there; give"):
         read(tmp_path / "nowhere.jsonl", "rm_bench")
 
 
-def test_an_unknown_format():
-    with pytest.raises(ValidationError, match="reward_bench"):
-        ExternalTest(name="t", format="rewardbench", path="x")
+def test_an_unknown_format(tmp_path):
+    with pytest.raises(ValidationError, match="Input should be .*'reward_bench'"):
+        ExternalTest(name="t", format="rewardbench", path=str(tmp_path))
+
+
+def test_it_knows_every_format_of_preference_data():
+    assert set(get_args(Format)) == {*FORMATS, *BENCHMARKS}
 
 
 def test_it_counts_by_its_content(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import (
     BaseModel,
@@ -11,12 +11,23 @@ from pydantic import (
     SerializationInfo,
     SerializerFunctionWrapHandler,
     model_serializer,
+    model_validator,
 )
 
+from ser_kedro.errors import DataError
 from ser_kedro.preferences.source import PreferenceSource
 
-Benchmark = Literal["reward_bench", "reward_bench_2", "rm_bench"]
-Format = Literal["pairs", "hh", "ser", "scored", "upvoted"] | Benchmark
+BENCHMARKS = ("reward_bench", "reward_bench_2", "rm_bench")
+Format = Literal[
+    "pairs",
+    "hh",
+    "ser",
+    "scored",
+    "upvoted",
+    "reward_bench",
+    "reward_bench_2",
+    "rm_bench",
+]
 
 
 class ExternalTest(BaseModel):
@@ -27,6 +38,9 @@ class ExternalTest(BaseModel):
         format: A format of preference data, or a benchmark: ``reward_bench``,
             ``reward_bench_2``, ``rm_bench``.
         path: File, folder, URL or ``hub://`` place, as of preference data.
+
+    Raises:
+        DataError: If nothing is at ``path``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +48,16 @@ class ExternalTest(BaseModel):
     name: str = Field(min_length=1)
     format: Format
     path: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse a place that is not there before anything is trained."""
+        if not self.source.exists():
+            raise DataError(
+                f"evaluation.external_tests {self.name}: {self.path} is not there; give"
+                " the file, folder, URL or hub://OWNER/NAME of the test set"
+            )
+        return self
 
     @model_serializer(mode="wrap")
     def _serialize(
@@ -51,6 +75,5 @@ class ExternalTest(BaseModel):
         Raises:
             DataError: If the format needs another kind of place.
         """
-        benchmark = self.format in ("reward_bench", "reward_bench_2", "rm_bench")
-        known = "pairs" if benchmark else self.format
+        known = "pairs" if self.format in BENCHMARKS else self.format
         return PreferenceSource(format=known, path=self.path)
