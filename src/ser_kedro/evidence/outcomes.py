@@ -15,6 +15,7 @@ from ser_kedro.evidence.intervals import Cells
 from ser_kedro.evidence.metrics import correct
 from ser_kedro.evidence.outcome_schema import OUTCOMES
 
+_ARM = ["arm", "share", "seed"]
 # An arm at a share of labels.
 Key = tuple[str, float]
 
@@ -35,35 +36,39 @@ class Outcomes:
         """
         self.data = data
         own = table.select(OUTCOMES.names).filter(pc.equal(table["data"], data))
+        frame = own.to_pandas()
+        pairs, groups = (
+            pd.factorize(frame[name], sort=True)[0] for name in ("pair_id", "group")
+        )
+        frame = frame.assign(pair=pairs, prompt=groups)
         # Comparison and label efficiency share some arms, out of one job.
-        frame = own.to_pandas().drop_duplicates(ignore_index=True)
-        names = ["arm", "share", "seed"]
-        if frame.duplicated([*names, "pair_id"]).any():
+        one = [*_ARM, "pair"]
+        rewards = ["chosen_reward", "rejected_reward"]
+        frame = frame.drop_duplicates([*one, *rewards], ignore_index=True)
+        if frame.duplicated(one).any():
             raise DataError(
                 f"outcomes of {data}: one arm has a pair twice, with other rewards; do"
                 " not mix the outcomes of different runs"
             )
-        frame = frame.assign(
-            correct=correct(
-                frame["chosen_reward"].to_numpy(np.float64),
-                frame["rejected_reward"].to_numpy(np.float64),
-            )
+        self.frame = frame.assign(
+            correct=correct(*(frame[name].to_numpy(np.float64) for name in rewards))
         )
-        self.frame = frame
-        self._prompts = pd.Index(sorted(frame["group"].unique()))
         self._draws: dict[Key, dict[int, tuple[np.ndarray, np.ndarray]]] = {}
-        tested: dict[int, int] = {}
-        for (arm, share, seed), rows in frame.groupby(names, sort=True):
-            pairs = hash(tuple(sorted(rows["pair_id"])))
-            if tested.setdefault(seed, pairs) != pairs:
+        self._sum_up(int(groups.max(initial=-1)) + 1)
+
+    def _sum_up(self, prompts: int) -> None:
+        """Sum every arm's right answers by draw and prompt."""
+        tested: dict[int, np.ndarray] = {}
+        for (arm, share, seed), rows in self.frame.groupby(_ARM, sort=True):
+            pairs = np.sort(rows["pair"].to_numpy())
+            if not np.array_equal(tested.setdefault(seed, pairs), pairs):
                 raise DataError(
-                    f"outcomes of {data}: {arm} at share {share:g}, draw {seed} was not"
-                    " tested on the same pairs as the other arms; run it again"
+                    f"outcomes of {self.data}: {arm} at share {share:g}, draw {seed}"
+                    " was not tested on the same pairs as the other arms; run it again"
                 )
-            place = self._prompts.get_indexer(rows["group"])
-            many = len(self._prompts)
-            sums = np.bincount(place, rows["correct"], minlength=many)
-            sizes = np.bincount(place, minlength=many).astype(np.float64)
+            place = rows["prompt"].to_numpy()
+            sums = np.bincount(place, rows["correct"], minlength=prompts)
+            sizes = np.bincount(place, minlength=prompts).astype(np.float64)
             self._draws.setdefault((arm, share), {})[seed] = sums, sizes
 
     @property
@@ -81,7 +86,8 @@ class Outcomes:
 
     def where(self, rows: NDArray[np.bool_]) -> Outcomes:
         """Return the outcomes of some rows of ``frame``."""
-        kept = pa.Table.from_pandas(self.frame[rows], OUTCOMES, preserve_index=False)
+        columns = self.frame.loc[rows, OUTCOMES.names]
+        kept = pa.Table.from_pandas(columns, OUTCOMES, preserve_index=False)
         return Outcomes(kept, self.data)
 
     def cells(self, weights: Mapping[Key, float]) -> Cells:

@@ -31,9 +31,9 @@ def heading(provenance: Provenance, params: EvaluationParams) -> str:
             " prompts. p is corrected by Holm's method for all comparisons of the data"
             " set and phase. *Resolvable* is the difference that would be found with a"
             f" power of {params.power:.0%}: below it, *not resolved* means that it may"
-            " well be there. *Gap closed* is the share of the way from the seed model"
-            " to all labels (Fieller's interval), where that way is above three"
-            " standard errors. Options were chosen on the development draws; the"
+            " well be there. *Gap closed* is the part, in per cent, of the way from the"
+            " seed model to all labels (Fieller's interval), where that way is above"
+            " three standard errors. Options were chosen on the development draws; the"
             " confirmation was run once, on draws and prompts that no choice had seen.",
             "",
         ]
