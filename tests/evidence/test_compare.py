@@ -91,7 +91,14 @@ def test_an_arm_that_kept_the_seed_is_not_resolved(simulated):
     both = pa.Table.from_pandas(pd.concat([frame, again]), table.schema)
     row = {r.arm: r for r in compare(Outcomes(both, "demo"), PARAMS)}["ser"]
     assert (row.difference.value, row.difference.low, row.difference.high) == (0, 0, 0)
-    assert row.verdict == "not resolved"
+    assert row.verdict == "not resolved" and row.same
+    assert row.smallest is None
+
+
+def test_an_accuracy_stays_between_0_and_1(simulated):
+    table, _ = simulated({"seed": 0.6}, prompts=2, draws=2, draw=0.5, seed=3)
+    (row,) = compare(Outcomes(table, "demo"), PARAMS)
+    assert (row.accuracy.low, row.accuracy.high) == (0, 1)
 
 
 def test_no_gap_no_share_of_it(simulated):

@@ -73,6 +73,15 @@ def test_an_unresolved_difference_is_never_called_a_gain(simulated):
     assert "would be missed too often" in page.markdown
 
 
+def test_a_seed_model_that_was_kept_is_named_as_such(simulated):
+    table, _ = simulated({"seed": 0.6}, prompts=40)
+    kept = pa.Table.from_pandas(table.to_pandas().assign(arm="ser"), table.schema)
+    both = {"development": pa.concat_tables([table, kept])}
+    page = results_page(both, WHERE, EvaluationParams())
+    assert "[+0.0, +0.0], since it kept the seed model" in page.markdown
+    assert "would be missed" not in page.markdown
+
+
 def test_what_any_sound_measurement_shows(page):
     told = block(page, "Confirmation")
     for low, high in (("random_labels", "seed"), ("seed", "full"), ("ser", "leaky")):

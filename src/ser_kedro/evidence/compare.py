@@ -36,7 +36,8 @@ class Comparison:
         p: Two-sided p of no difference.
         holm: The same after Holm's correction over the data set's comparisons.
         verdict: ``gain`` and ``loss`` only where ``holm`` resolves them.
-        smallest: The difference that would have been found with the asked power.
+        smallest: The difference that would have been found with the asked power;
+            ``None`` where the arm answers as the seed model does.
         gap_closed: Share of the gap from ``seed`` to ``full``; ``None`` where that gap
             is not itself above three standard errors.
     """
@@ -51,6 +52,11 @@ class Comparison:
     verdict: Verdict | None = None
     smallest: float | None = None
     gap_closed: Estimate | None = None
+
+    @property
+    def same(self) -> bool:
+        """The arm answers as the seed model does, such as where it was kept."""
+        return self.difference == Estimate(0, 0, 0)
 
 
 def compare(outcomes: Outcomes, params: EvaluationParams) -> list[Comparison]:
@@ -166,10 +172,16 @@ def _none(key: Key, but: Key) -> dict[Key, float]:
     return {} if key == but else {key: 0.0}
 
 
+def accuracy_of(outcomes: Outcomes, key: Key, params: EvaluationParams) -> Estimate:
+    """Return an arm's accuracy with its interval, in [0, 1]."""
+    return infer(outcomes.cells({key: 1})).estimate(params.confidence, least=0)
+
+
 def _compare_one(outcomes: Outcomes, key: Key, params: EvaluationParams) -> Comparison:
     arm, share = key
-    accuracy = infer(outcomes.cells({key: 1})).estimate(params.confidence)
-    row = Comparison(arm, share, len(outcomes.draws(key)), accuracy)
+    row = Comparison(
+        arm, share, len(outcomes.draws(key)), accuracy_of(outcomes, key, params)
+    )
     baseline = (BASELINE, share)
     if arm == BASELINE or baseline not in outcomes.keys:
         return row
@@ -188,7 +200,9 @@ def _compare_one(outcomes: Outcomes, key: Key, params: EvaluationParams) -> Comp
 
 def _smallest(
     outcomes: Outcomes, row: Comparison, params: EvaluationParams, family: int
-) -> float:
+) -> float | None:
+    if row.same:
+        return None
     cells = outcomes.cells({_key(row): 1, (BASELINE, row.share): -1})
     return smallest_difference(infer(cells), params, family)
 

@@ -65,9 +65,15 @@ class Contrast:
         half = t.ppf((1 + confidence) / 2, self.freedom) * self.error
         return self.value - half, self.value + half
 
-    def estimate(self, confidence: float) -> Estimate:
-        """Return one mean with its interval; only where the arrays hold one."""
-        low, high = self.bounds(confidence)
+    def estimate(self, confidence: float, least: float = -1) -> Estimate:
+        """Return one mean with its interval; only where the arrays hold one.
+
+        Args:
+            confidence: Of the interval.
+            least: What the figure cannot lie below: -1 for a difference in accuracy, 0
+                for an accuracy. Above 1 lies neither.
+        """
+        low, high = (np.clip(end, least, 1) for end in self.bounds(confidence))
         return Estimate(float(self.value), float(low), float(high))
 
     @property

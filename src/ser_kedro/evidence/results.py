@@ -13,7 +13,13 @@ from ser_kedro.errors import DataError
 from ser_kedro.evidence import results_text as text
 from ser_kedro.evidence.breakdown import equal_bins
 from ser_kedro.evidence.calibration import calibration_error
-from ser_kedro.evidence.compare import BASELINE, CEILING, Comparison, compare
+from ser_kedro.evidence.compare import (
+    BASELINE,
+    CEILING,
+    Comparison,
+    accuracy_of,
+    compare,
+)
 from ser_kedro.evidence.efficiency import Saving, savings
 from ser_kedro.evidence.intervals import infer
 from ser_kedro.evidence.metrics import Estimate
@@ -148,7 +154,7 @@ def section(outcomes: Outcomes, phase: str, params: EvaluationParams) -> Section
         calibration=_calibration(outcomes, params),
         curve={
             arm: [
-                (share, _accuracy(outcomes, (arm, share), params))
+                (share, accuracy_of(outcomes, (arm, share), params))
                 for share in outcomes.shares(arm)
             ]
             for arm in (BASELINE, "ser")
@@ -216,10 +222,6 @@ def check_untouched(phases: Mapping[str, pa.Table]) -> None:
             )
 
 
-def _accuracy(outcomes: Outcomes, key: Key, params: EvaluationParams) -> Estimate:
-    return infer(outcomes.cells({key: 1})).estimate(params.confidence)
-
-
 def _expected(
     outcomes: Outcomes, params: EvaluationParams
 ) -> list[tuple[str, str, float, Estimate]]:
@@ -245,7 +247,7 @@ def _parts(
     found: dict[str, dict[Key, Estimate]] = {}
     for name, mask in masks.items():
         part = outcomes.where(mask)
-        found[name] = {key: _accuracy(part, key, params) for key in part.keys}
+        found[name] = {key: accuracy_of(part, key, params) for key in part.keys}
     return found
 
 

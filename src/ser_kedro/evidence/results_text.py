@@ -100,7 +100,7 @@ def comparison_table(rows: Sequence[Comparison]) -> str:
             "difference": _difference(row.difference),
             "p": "" if row.holm is None else _p(row.holm),
             "verdict": row.verdict or "",
-            "resolvable": "" if row.smallest is None else percent(row.smallest),
+            "resolvable": _resolvable(row),
             "gap closed": _gap(row),
         }
         for row in rows
@@ -136,14 +136,16 @@ def part_table(found: Section) -> str:
 def _findings(found: Section) -> list[str]:
     lines = []
     for row in found.comparisons:
-        if row.arm != "ser" or row.difference is None or row.smallest is None:
+        if row.arm != "ser" or row.difference is None:
             continue
-        said = {
-            "gain": "a gain",
-            "loss": "a loss",
-            "not resolved": "not resolved; a difference below"
-            f" {percent(row.smallest)} points would be missed too often",
-        }[row.verdict or "not resolved"]
+        said = {"gain": "a gain", "loss": "a loss"}.get(str(row.verdict))
+        said = said or "not resolved"
+        if row.same:
+            said = "since it kept the seed model, or one that answers alike, each time"
+        elif row.verdict == "not resolved" and row.smallest is not None:
+            said += (
+                f"; below {percent(row.smallest)} points it would be missed too often"
+            )
         lines.append(
             f"Self-evolution with {row.share:.0%} of the labels:"
             f" {row.difference.points()}, {said}."
@@ -174,6 +176,12 @@ def _gap(row: Comparison) -> str:
     if row.arm == BASELINE:
         return ""
     return "–" if row.gap_closed is None else row.gap_closed.percent()
+
+
+def _resolvable(row: Comparison) -> str:
+    if row.difference is None:
+        return ""
+    return "–" if row.smallest is None else percent(row.smallest)
 
 
 def _p(value: float) -> str:
