@@ -71,7 +71,7 @@ def diagnose(
     return plain(found), *figures(tested[kept], pairs, params)
 
 
-def test_further(
+def score_further(
     loop_history: Records,
     test_pairs: HasReference,
     reward: RewardParams,

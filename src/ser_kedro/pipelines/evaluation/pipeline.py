@@ -7,7 +7,7 @@ from ser_kedro.pipelines.evaluation.nodes import (
     evaluate_loops,
     report,
     score_test,
-    test_further,
+    score_further,
 )
 
 
@@ -51,7 +51,7 @@ def create_pipeline() -> Pipeline:
                 name="diagnose",
             ),
             node(
-                test_further,
+                score_further,
                 inputs=[
                     "loop_history",
                     "test_pairs",
@@ -60,7 +60,7 @@ def create_pipeline() -> Pipeline:
                     "params:launcher",
                 ],
                 outputs="further_tests",
-                name="test_further",
+                name="score_further",
             ),
             node(
                 report,
