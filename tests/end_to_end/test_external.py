@@ -58,5 +58,6 @@ def test_that_are_not_there_are_said_at_once(project, kedro):
     done = kedro(*EVALUATE, cwd=project)
     assert done.returncode == 2
     last = done.stderr.splitlines()[-1]
-    assert last.startswith("Error: evaluation.external_tests mine: mine.jsonl is not")
+    assert last.startswith("Error: evaluation.external_tests.1=")
+    assert "mine.jsonl is not there; give the file" in last
     assert "Traceback" not in done.stderr

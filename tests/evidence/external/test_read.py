@@ -133,7 +133,7 @@ def test_bad_rows_are_counted(tmp_path):
 
 
 def test_a_place_that_is_not_there(tmp_path):
-    with pytest.raises(DataError, match=r"external_tests t: .* is not there; give"):
+    with pytest.raises(ValidationError, match=r"nowhere.jsonl is not there; give the"):
         read(tmp_path / "nowhere.jsonl", "rm_bench")
 
 

@@ -14,7 +14,6 @@ from pydantic import (
     model_validator,
 )
 
-from ser_kedro.errors import DataError
 from ser_kedro.preferences.source import PreferenceSource
 
 BENCHMARKS = ("reward_bench", "reward_bench_2", "rm_bench")
@@ -40,7 +39,7 @@ class ExternalTest(BaseModel):
         path: File, folder, URL or ``hub://`` place, as of preference data.
 
     Raises:
-        DataError: If nothing is at ``path``.
+        ValueError: If nothing is at ``path``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,9 +52,9 @@ class ExternalTest(BaseModel):
     def _check(self) -> Self:
         """Refuse a place that is not there before anything is trained."""
         if not self.source.exists():
-            raise DataError(
-                f"evaluation.external_tests {self.name}: {self.path} is not there; give"
-                " the file, folder, URL or hub://OWNER/NAME of the test set"
+            raise ValueError(
+                f"{self.path} is not there; give the file, folder, URL or"
+                " hub://OWNER/NAME of the test set"
             )
         return self
 
@@ -70,10 +69,6 @@ class ExternalTest(BaseModel):
 
     @property
     def source(self) -> PreferenceSource:
-        """The place, as a source of preference pairs; benchmarks are read as records.
-
-        Raises:
-            DataError: If the format needs another kind of place.
-        """
+        """The place, as a source of preference pairs; benchmarks are read as records."""
         known = "pairs" if self.format in BENCHMARKS else self.format
         return PreferenceSource(format=known, path=self.path)

@@ -6,8 +6,8 @@ from ser_kedro.pipelines.evaluation.nodes import (
     diagnose,
     evaluate_loops,
     report,
-    score_test,
     score_further,
+    score_test,
 )
 
 
