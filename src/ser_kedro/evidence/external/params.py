@@ -69,6 +69,6 @@ class ExternalTest(BaseModel):
 
     @property
     def source(self) -> PreferenceSource:
-        """The place, as a source of preference pairs; benchmarks are read as records."""
+        """The place, as a source of pairs; benchmarks are read as records."""
         known = "pairs" if self.format in BENCHMARKS else self.format
         return PreferenceSource(format=known, path=self.path)
