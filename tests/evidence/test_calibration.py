@@ -29,8 +29,8 @@ def measured(rewards, temperature=1.0):
 
 
 def test_a_calibrated_model_is_not_reported():
-    reported = [measured(planted(2000, 1, seed)).miscalibrated for seed in range(20)]
-    assert sum(reported) <= 3  # by chance 1
+    reported = [measured(planted(2000, 1, seed)).miscalibrated for seed in range(12)]
+    assert sum(reported) <= 2  # by chance 1 in 20
 
 
 @pytest.mark.parametrize("factor", [4.0, 0.25], ids=["too_sure", "not_sure_enough"])

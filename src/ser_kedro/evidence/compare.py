@@ -165,7 +165,7 @@ def _edge(unresolved: Callable[[float], float], start: float, sign: int) -> floa
         inside, step = outside, 2 * step
         if step > _FARTHEST:
             return sign * float("inf")
-    return float(brentq(unresolved, inside, outside))
+    return float(brentq(unresolved, inside, outside, xtol=1e-8))
 
 
 def _none(key: Key, but: Key) -> dict[Key, float]:

@@ -17,7 +17,7 @@ from ser_kedro.evidence.outcomes import Key, Outcomes
 from ser_kedro.evidence.params import EvaluationParams
 
 EVOLVED = "ser"
-_GRID = 200
+_GRID = 100
 
 
 @dataclass(frozen=True)
