@@ -13,6 +13,7 @@ from transformers import (
 from ser_kedro.policy.actor_critic import ActorCritic
 from ser_kedro.policy.ppo import Ppo
 from ser_kedro.policy.ppo_params import PpoParams
+from ser_kedro.policy.rloo import Rloo
 from ser_kedro.reward.encode import Encoder
 from ser_kedro.reward.params import LoraParams
 
@@ -93,11 +94,12 @@ def count_of_a(prompts, responses):
 
 @pytest.fixture
 def begin(words_model, tmp_path):
-    """Begin a run of PPO in the world of words; ``folder`` under the test's own."""
+    """Begin a run in the world of words; ``folder`` under the test's own."""
 
     def make(params, reward=count_of_a, *, folder="run", seed=0, **more):
         torch.manual_seed(seed)
-        return Ppo(
+        kind = Rloo if params.algorithm == "rloo" else Ppo
+        return kind(
             ActorCritic.load(words_model, params),
             Encoder(AutoTokenizer.from_pretrained(words_model), 64),
             more.pop("prompts", PROMPTS),

@@ -126,6 +126,29 @@ def test_history_and_samples(job, train_rows):
     assert metrics["held_out_gold"] is not None
 
 
+def test_rloo_gives_the_same_outputs(job, sft_model, reward_model):
+    described = job(
+        algorithm="rloo", answers_per_prompt=2, kl_bound=1e6, missing_eos_penalty=0.0
+    )
+    outputs = run(described)
+
+    names = ["history", "last_policy", "policy", "samples"]
+    assert sorted(outputs) == names
+    rows = read_table(outputs["history"]).to_pylist()
+    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+    before = state(Checkpoint(sft_model).load_model())
+    after = state(Checkpoint(outputs["last_policy"]).load_model())
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    # The rewards are those of our own scorer, also where a sigmoid is maximised.
+    scorer = Scorer.load(reward_model.location, 256, 4096)
+    samples = read_table(outputs["samples"]).to_pylist()
+    asked = [row["prompt"] for row in samples]
+    for answers, rewards in (("before", "reward_before"), ("after", "reward_after")):
+        scored = scorer.text_rewards(asked, [row[answers] for row in samples])
+        assert [row[rewards] for row in samples] == pytest.approx(scored, abs=1e-5)
+
+
 def test_the_best_policy_is_the_start_where_no_other_is_within_the_bound(
     job, sft_model
 ):

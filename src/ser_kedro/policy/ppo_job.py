@@ -21,7 +21,7 @@ from ser_kedro.reward.calibrate import CALIBRATION, Calibration
 from ser_kedro.reward.quiet import quiet
 
 if TYPE_CHECKING:
-    from ser_kedro.policy.ppo import RewardFunction
+    from ser_kedro.policy.ppo import Ppo, RewardFunction
     from ser_kedro.policy.ppo_checkpoint import HeldOut, Progress
     from ser_kedro.reward.encode import Messages
 
@@ -73,7 +73,7 @@ SAMPLES = pa.schema(
 
 
 class PpoJob(Job):
-    """Train a language model against a reward model with PPO.
+    """Train a language model against a reward model, with PPO or RLOO.
 
     Attributes:
         sft_model: The language model to start from, which is the reference too.
@@ -92,6 +92,7 @@ class PpoJob(Job):
         "torch",
         "transformers",
         "tokenizers",
+        "trl",
         "peft",
         "accelerate",
     )
@@ -148,7 +149,6 @@ class PpoJob(Job):
         from transformers import AutoTokenizer
 
         from ser_kedro.policy.actor_critic import ActorCritic
-        from ser_kedro.policy.ppo import Ppo
         from ser_kedro.reward.encode import Encoder
         from ser_kedro.reward.model import check_window, from_pretrained
         from ser_kedro.reward.scorer import Scorer
@@ -161,7 +161,7 @@ class PpoJob(Job):
         tokenizer = from_pretrained(AutoTokenizer, self.sft_model.location)
         reward_model = self.reward_model.location
         calibrated = (reward_model / CALIBRATION).is_file()
-        ppo = Ppo(
+        ppo = self._algorithm()(
             actor,
             Encoder(tokenizer, length),
             prompts,
@@ -191,6 +191,15 @@ class PpoJob(Job):
             "batches_of_equal_answers": _total(progress, "equal_answers"),
         }
         return progress, [prompts[place] for place in ppo.held_out], metrics
+
+    def _algorithm(self) -> type[Ppo]:
+        if self.params.algorithm == "rloo":
+            from ser_kedro.policy.rloo import Rloo
+
+            return Rloo
+        from ser_kedro.policy.ppo import Ppo
+
+        return Ppo
 
     def _save(self, weights: Path, folder: Path) -> None:
         """Merge trained weights into a fresh copy of the start, and save that.
