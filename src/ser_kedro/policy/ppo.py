@@ -24,11 +24,12 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
-from transformers import Adafactor, GenerationConfig
+from transformers import Adafactor
 
 from ser_kedro.errors import DataError, ParameterError, PolicyError
 from ser_kedro.policy.actor_critic import ActorCritic, precision
 from ser_kedro.policy.batch import Batch, collate
+from ser_kedro.policy.generate import ends_of, sample
 from ser_kedro.policy.ppo_checkpoint import Folder, HeldOut, Progress
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.reward.calibrate import Calibration
@@ -125,11 +126,6 @@ def next_kl_coefficient(
         return coefficient
     error = min(max(kl / params.kl_target - 1, -0.2), 0.2)
     return coefficient * (1 + error * answers / params.kl_horizon)
-
-
-def answer_end(tokens: Sequence[int], eos: set[int]) -> int:
-    """Return the length of an answer, its eos included: to write it is an action."""
-    return next((i + 1 for i, token in enumerate(tokens) if token in eos), len(tokens))
 
 
 def merge_moments(
@@ -241,7 +237,8 @@ class Ppo:
         self.encoder = encoder
         self.reward, self.gold = reward, gold
         self.calibration = calibration or Calibration()
-        self.accelerator = Accelerator()
+        # Without a word accelerate's ranks meet on GPUs only.
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         self.rank = self.accelerator.process_index
         self.processes = self.accelerator.num_processes
         if params.mini_batch_size % self.processes:
@@ -262,8 +259,7 @@ class Ppo:
         )
         self.prompt_ids, self.cut_prompts = self._encode()
         tokenizer = encoder.tokenizer
-        ends = actor.causal.generation_config.eos_token_id
-        self.eos = {tokenizer.eos_token_id, *np.atleast_1d(ends).tolist()} - {None}
+        self.eos = ends_of(actor.causal, tokenizer)
         self.pad = int(tokenizer.pad_token_id or 0)  # masked wherever it stands
 
         actor.to(self.accelerator.device)
@@ -406,29 +402,10 @@ class Ppo:
         )
 
     def _generate(self, prompts: list[list[int]]) -> list[list[int]]:
-        """Sample one answer to each prompt, with a KV cache, up to its first eos."""
+        """Sample one answer to each prompt."""
         batch = self._collate(prompts, [[]] * len(prompts))
-        settings = GenerationConfig(
-            max_new_tokens=self.params.max_new_tokens,
-            do_sample=True,
-            temperature=self.params.temperature,
-            top_k=self.params.top_k,
-            top_p=self.params.top_p,
-            # Whatever a model's own settings say: log-probabilities know none of it.
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
-            min_new_tokens=0,
-            eos_token_id=sorted(self.eos) or None,
-            pad_token_id=self.pad,
-        )
         with self._autocast():
-            ids = self.actor.causal.generate(
-                input_ids=batch.prompts,
-                attention_mask=batch.prompt_mask.long(),
-                generation_config=settings,
-            )
-        rows = ids[:, batch.prompts.shape[1] :].tolist()
-        return [row[: answer_end(row, self.eos)] for row in rows]
+            return sample(self.actor.causal, batch, self.params, self.eos, self.pad)
 
     def _text(self, answer: list[int]) -> str:
         text = self.encoder.tokenizer.decode(answer, skip_special_tokens=True)

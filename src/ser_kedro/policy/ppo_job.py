@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
+from ser_kedro.errors import ParameterError
 from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.rank import deepspeed_file, is_main
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.table import read_table, write_table
 from ser_kedro.policy.ppo_params import PpoParams
@@ -88,6 +90,7 @@ class PpoJob(Job):
     """
 
     stage: ClassVar[str] = "ppo"
+    distributed: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = (
         "torch",
         "transformers",
@@ -110,16 +113,23 @@ class PpoJob(Job):
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``policy``, ``last_policy``, ``history`` and ``samples``.
 
-        ``policy`` is the best on held-out prompts within the bound on the KL.
-        """
-        from accelerate import PartialState
+        ``policy`` is the best on held-out prompts within the bound on the KL. Ranks
+        share each rollout and each mini-batch; every one of them holds whole models.
 
+        Raises:
+            ParameterError: If the launcher asks for DeepSpeed.
+        """
+        if deepspeed_file() is not None:
+            raise ParameterError(
+                "ppo: runs under data parallelism only, and this launcher asks for"
+                " DeepSpeed; for this pipeline choose one without, such as --params"
+                " launcher=gpu8_ddp"
+            )
         from ser_kedro.policy.ppo_checkpoint import WEIGHTS, Folder
 
-        state = PartialState()
         prompts = read_table(self.prompts)["prompt"].to_pylist()
         progress, held_out, metrics = self._train(prompts, workspace)
-        if not state.is_main_process:
+        if not is_main():
             return {}
         folder = Folder(workspace / _RUN, 0)
         last = folder.path / f"checkpoint-{progress.step}" / WEIGHTS
@@ -173,6 +183,14 @@ class PpoJob(Job):
             seed=self.seed,
             calibration=Calibration.load(reward_model) if calibrated else None,
             gold=None if self.gold is None else gold_of(self.gold),
+        )
+        logger.info(
+            "%s: %d steps of %d answers to %d prompts, on %d processes",
+            params.algorithm,
+            ppo.steps,
+            params.batch_size,
+            len(ppo.training),
+            ppo.processes,
         )
         if ppo.cut_prompts:
             logger.warning(
