@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import warnings
+from typing import Any
 
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import CatalogProtocol
+from kedro.io import CatalogProtocol, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
+from pydantic import SecretStr
 
 from ser_kedro.configuration import ProjectConfigLoader
 from ser_kedro.launch.reference import PROJECT_VARIABLE
 
 SUMMARY = "evolution_summary"
+JUDGE = "judge"
 
 
 class ProjectHooks:
@@ -27,6 +30,16 @@ class ProjectHooks:
         self._loader = context.config_loader
         # A table whose file is replaced by a newer version is no mistake of the user.
         warnings.filterwarnings("ignore", module="kedro.io.core")
+
+    @hook_impl
+    def after_catalog_created(
+        self, catalog: CatalogProtocol, conf_creds: dict[str, Any]
+    ) -> None:
+        """Give the judge its credentials, if there are any, and never print them."""
+        given = conf_creds.get(JUDGE) or {}
+        secret = {name: SecretStr(str(value)) for name, value in given.items()}
+        layer = {"kedro-viz": {"layer": "raw"}}
+        catalog[f"{JUDGE}_credentials"] = MemoryDataset(secret, metadata=layer)
 
     @hook_impl
     def after_node_run(self, node: Node) -> None:
