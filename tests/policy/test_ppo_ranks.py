@@ -31,7 +31,7 @@ def test_two_ranks_train_as_one_does(job, tmp_path, caplog):
     with caplog.at_level("INFO"):
         outputs = run(described, TWO)
 
-    assert "ppo: 2 steps of 8 answers to 8 prompts, on 2 processes" in caplog.text
+    assert "ppo: 2 steps of 8 answers to 8 prompts; ranks: 2" in caplog.text
     found, expected = (
         weights(outputs),
         load_file(alone / "last_policy" / "model.safetensors"),
@@ -54,7 +54,7 @@ def test_rloo_runs_in_two_ranks(job, caplog):
     with caplog.at_level("INFO"):
         outputs = run(described, TWO)
 
-    assert "rloo: 2 steps of 8 answers to 8 prompts, on 2 processes" in caplog.text
+    assert "rloo: 2 steps of 8 answers to 8 prompts; ranks: 2" in caplog.text
     rows = read_table(outputs["history"]).to_pylist()
     assert [row["step"] for row in rows] == [0, 1, 2]
     assert rows[1]["kl"] == pytest.approx(0, abs=1e-4)

@@ -185,7 +185,7 @@ class PpoJob(Job):
             gold=None if self.gold is None else gold_of(self.gold),
         )
         logger.info(
-            "%s: %d steps of %d answers to %d prompts, on %d processes",
+            "%s: %d steps of %d answers to %d prompts; ranks: %d",
             params.algorithm,
             ppo.steps,
             params.batch_size,
