@@ -1,6 +1,6 @@
 """The policy on the demo: what PPO does for the gold reward, and where it goes wrong.
 
-Usage: python scripts/demo_policy.py [--seeds 0 1 2] [--long-seed 0] [--no-long]
+Usage: python scripts/demo_policy.py [--seeds 0 1 2] [--long-seed 0] [--kept-only]
 
 World, split and weights are redrawn with each seed. Every heavy step is a job of the
 store, so an interrupted run is taken up by running the command again. Writes
@@ -74,13 +74,14 @@ class Draw:
             PolicyEvaluationParams.model_validate(values["policy_evaluation"]),
         )
 
-    def reward_models(self) -> dict[str, Reference]:
-        """Return the reward model of each arm."""
-        return {
-            "seed": self.road.seed_model,
-            "evolved": arms.evolve(self.road).best,
-            "full": arms.full(self.road),
+    def reward_models(self, wanted: list[str]) -> dict[str, Reference]:
+        """Return the reward models of some arms."""
+        makers = {
+            "seed": lambda road: road.seed_model,
+            "evolved": lambda road: arms.evolve(road).best,
+            "full": arms.full,
         }
+        return {arm: makers[arm](self.road) for arm in wanted}
 
     def train(self, reward_model: Reference, **changes: Any) -> dict[str, Reference]:
         """Train a policy against a reward model, as the node of ``ppo`` does."""
@@ -143,44 +144,58 @@ def matched_steps(histories: dict[str, list[dict[str, Any]]]) -> dict[str, int]:
     }
 
 
-def one_seed(seed: int) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """Return the figures of one draw, and the gold rewards a prompt by policy."""
-    draw = Draw.of(seed)
-    models = draw.reward_models()
+def kept(draw: Draw, models: dict[str, Reference]) -> dict[str, Any]:
+    """Return answers of the SFT model, and of what ``kedro run`` would keep."""
+    made = draw.train(models["evolved"])
+    return {
+        "sft": draw.answers(draw.road.sft_model),
+        "kept": draw.answers(made["policy"]),
+    }
+
+
+def matched(
+    draw: Draw, models: dict[str, Reference]
+) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]], dict[str, int]]:
+    """Return answers at a common KL by arm, the arms' evaluations, and their steps."""
     trained = {arm: draw.train(model) for arm, model in models.items()}
     histories = {arm: held_out(made["history"]) for arm, made in trained.items()}
     steps = matched_steps(histories)
-    answers = {"sft": draw.answers(draw.road.sft_model)}
-    answers["kept"] = draw.answers(trained["evolved"]["policy"])
+    answers = {}
     for arm, step in steps.items():
         # The same run, ended earlier: PPO has no schedule that knows its length.
         same = step == histories[arm][-1]["step"]
         made = trained[arm] if same else draw.train(models[arm], steps=step)
         answers[arm] = draw.answers(made["last_policy"])
-    gold = {name: draw.gold(table) for name, table in answers.items()}
-    row = {
+    return answers, histories, steps
+
+
+def one_seed(seed: int, kept_only: bool) -> tuple[dict[str, Any], dict[str, Floats]]:
+    """Return the figures of one draw, and the gold rewards a prompt by policy."""
+    draw = Draw.of(seed)
+    models = draw.reward_models(["evolved"] if kept_only else list(NAMES))
+    answers = kept(draw, models)
+    row: dict[str, Any] = {
         "seed": seed,
-        "evolved_loop_kept": models["evolved"] != models["seed"],
-        "kept_step": trained["evolved"]["policy"].metrics["step"],
-        "matched_steps": steps,
-        "gold": {name: float(values.mean()) for name, values in gold.items()},
-        "kl": {
-            name: float(np.mean(table["kl"].to_numpy()))
-            for name, table in answers.items()
-        },
-        "tokens": {
-            name: float(np.mean(table["tokens"].to_numpy()))
-            for name, table in answers.items()
-        },
-        "history": {
+        "loop_kept": models["evolved"] != draw.road.seed_model,
+    }
+    if not kept_only:
+        others, histories, row["matched_steps"] = matched(draw, models)
+        answers |= others
+        row["history"] = {
             arm: [
-                {k: r[f"held_out_{k}"] for k in ("reward", "gold", "kl")}
-                | {"step": r["step"]}
-                for r in rows
+                {"step": each["step"]}
+                | {k: each[f"held_out_{k}"] for k in ("reward", "gold", "kl")}
+                for each in rows
             ]
             for arm, rows in histories.items()
-        },
-    }
+        }
+    gold = {name: draw.gold(table) for name, table in answers.items()}
+    row["gold"] = {name: float(values.mean()) for name, values in gold.items()}
+    for figure_name in ("kl", "tokens"):
+        row[figure_name] = {
+            name: float(np.mean(table[figure_name].to_numpy()))
+            for name, table in answers.items()
+        }
     return row, gold
 
 
@@ -216,6 +231,7 @@ def compare(golds: list[dict[str, Floats]]) -> dict[str, Estimate]:
     return {
         name: mean_over_draws([gold[a] - gold[b] for gold in golds], EVALUATION)
         for name, (a, b) in asked.items()
+        if a in golds[0] and b in golds[0]
     }
 
 
@@ -248,6 +264,16 @@ def page(found: dict[str, Any]) -> str:
         f"Gain in gold reward: {_gain(gains['kept − SFT'])}."
         " This is what `kedro run --pipelines ppo` keeps: the policy with the best"
         " held-out *proxy* reward within the bound on the KL.",
+    ]
+    if "matched_steps" in rows[0]:
+        lines += _matched(rows, gains)
+    if (long := found.get("overoptimisation")) is not None:
+        lines += ["", *_long(long)]
+    return "\n".join(lines) + "\n"
+
+
+def _matched(rows: list[dict[str, Any]], gains: dict[str, Any]) -> list[str]:
+    lines = [
         "",
         "## Reward models at matched KL",
         "",
@@ -255,24 +281,18 @@ def page(found: dict[str, Any]) -> str:
         " in the second half of their runs; of each arm the step of that half nearest"
         " to it is taken. KL below is that on the test prompts.",
         "",
-        "| seed | SFT | seed RM | evolved RM | full-label RM | KL: seed | evolved |"
-        " full | a loop was kept |",
+        "| seed | SFT | seed RM | evolved RM | full-label RM | KL: seed | evolved"
+        " | full | a loop was kept |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        gold, kl = row["gold"], row["kl"]
-        lines.append(
-            f"| {row['seed']} | {gold['sft']:.2f} |"
-            + " | ".join(f" {gold[arm]:.2f}" for arm in NAMES)
-            + " | "
-            + " | ".join(f"{kl[arm]:.1f}" for arm in NAMES)
-            + f" | {'yes' if row['evolved_loop_kept'] else 'no: it is the seed RM'} |"
-        )
+        figures = [f"{row['gold'][name]:.2f}" for name in ("sft", *NAMES)]
+        figures += [f"{row['kl'][arm]:.1f}" for arm in NAMES]
+        kept_loop = "yes" if row["loop_kept"] else "no: evolved is the seed RM"
+        cells = [str(row["seed"]), *figures, kept_loop]
+        lines.append(f"| {' | '.join(cells)} |")
     lines += ["", "| difference in gold reward | mean [95 %] |", "|---|---|"]
-    lines += [f"| {name} | {_gain(gain)} |" for name, gain in gains.items()]
-    if (long := found.get("overoptimisation")) is not None:
-        lines += ["", *_long(long)]
-    return "\n".join(lines) + "\n"
+    return lines + [f"| {name} | {_gain(gain)} |" for name, gain in gains.items()]
 
 
 def _long(long: dict[str, Any]) -> list[str]:
@@ -315,17 +335,22 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--long-seed", type=int, default=0)
-    parser.add_argument("--no-long", action="store_true", help="leave it out")
+    parser.add_argument(
+        "--kept-only",
+        "--no-long",
+        action="store_true",
+        help="no other reward models and no long run",
+    )
     given = parser.parse_args()
     seeds = " ".join(map(str, given.seeds))
     found: dict[str, Any] = {
         "command": f"python scripts/demo_policy.py --seeds {seeds}"
-        f" --long-seed {given.long_seed}",
+        + (" --kept-only" if given.kept_only else f" --long-seed {given.long_seed}"),
         "seeds": [],
     }
     golds: list[dict[str, Floats]] = []
     for seed in given.seeds:
-        row, gold = one_seed(seed)
+        row, gold = one_seed(seed, given.kept_only)
         found["seeds"].append(row)
         golds.append(gold)
         found["prompts"] = len(gold["sft"])
@@ -333,7 +358,7 @@ def main() -> None:
         found["differences"] = {n: asdict(d) for n, d in differences.items()}
         print({"seed": seed, **row["gold"], "kl": row["kl"]})
         write(found)
-    if not given.no_long:
+    if not given.kept_only:
         found["overoptimisation"] = long_run(given.long_seed)
         write(found)
     print((DOCS / "policy.md").read_text("utf-8"))
