@@ -18,8 +18,7 @@ def rloo_params(**changes):
     return ppo_params(**given | changes)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_bandit_comes_near_its_optimum(begin, seed):
+def test_a_bandit_comes_near_its_optimum(begin):
     rloo = begin(
         rloo_params(
             steps=40,
@@ -36,7 +35,6 @@ def test_a_bandit_comes_near_its_optimum(begin, seed):
             eval_prompts=0,
         ),
         right_word,
-        seed=seed,
         prompts=[dialogue(word) for word in RIGHT],
     )
     start, optimum = objective(rloo)
