@@ -12,7 +12,7 @@ from ser_kedro.launch.run import run
 from ser_kedro.launch.table import read_table
 
 TWO = LauncherParams(
-    name="two", kind="torchrun", processes=2, threads=1, devices=(), timeout=120
+    name="two", kind="torchrun", processes=2, threads=1, devices=(), timeout=300
 )
 
 
