@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check seeds real clean
+.PHONY: demo test check seeds policy real clean
 
 demo: .venv/ready  ## run self-evolution on the embedded demo
 	$(BIN)/kedro run --pipelines self_evolve
@@ -18,6 +18,9 @@ check: .venv/ready  ## lint, types, layers
 
 seeds: .venv/ready  ## the demo for 10 seeds, with its controls, into docs/results.md
 	$(BIN)/python scripts/demo_seeds.py --seeds 10
+
+policy: .venv/ready  ## PPO on the demo for 3 seeds, with its controls, into docs/policy.md
+	$(BIN)/python scripts/demo_policy.py
 
 real: .venv/ready  ## HH-RLHF pairs of ../shared/data, into docs/results.md
 	$(BIN)/python scripts/real_pairs.py

@@ -2,7 +2,15 @@
 
 from kedro.pipeline import Pipeline
 
-from ser_kedro.pipelines import data_split, evaluation, ppo, seed_rm, self_evolve, sft
+from ser_kedro.pipelines import (
+    data_split,
+    evaluation,
+    policy_evaluation,
+    ppo,
+    seed_rm,
+    self_evolve,
+    sft,
+)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -11,6 +19,8 @@ def register_pipelines() -> dict[str, Pipeline]:
     language_model = split + sft.create_pipeline()
     seed = language_model + seed_rm.create_pipeline()
     road = seed + self_evolve.create_pipeline() + evaluation.create_pipeline()
+    policy = seed + self_evolve.create_pipeline() + ppo.create_pipeline()
+    policy += policy_evaluation.create_pipeline()
     return {
         "__default__": road,
         "data_split": split,
@@ -18,5 +28,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "seed_rm": seed,
         "self_evolve": road,
         "evaluation": road,
-        "ppo": seed + self_evolve.create_pipeline() + ppo.create_pipeline(),
+        "ppo": policy,
+        "policy_evaluation": policy,
     }

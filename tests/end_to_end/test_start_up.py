@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ser_kedro.evidence.judge.params import JudgeParams
 from ser_kedro.evidence.params import EvaluationParams
+from ser_kedro.evidence.policy_params import PolicyEvaluationParams
 from ser_kedro.evolution.params import EvolutionParams
+from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.preferences.split import SplitParams
 from ser_kedro.preferences.world import WorldParams
 from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
@@ -25,6 +28,8 @@ SECTIONS = {
     "self_evolve": EvolutionParams,
     "data_split": SplitParams,
     "evaluation": EvaluationParams,
+    "ppo": PpoParams,
+    "policy_evaluation": PolicyEvaluationParams,
 }
 
 
@@ -52,7 +57,7 @@ def test_starts_without_the_heavy_libraries(snapshot, python, command):
 def test_lists_the_pipelines(snapshot, kedro):
     names = described(kedro("registry", "list", cwd=snapshot))
     assert {"__default__", "data_split", "sft", "seed_rm", "self_evolve"} <= set(names)
-    assert "evaluation" in names
+    assert {"evaluation", "ppo", "policy_evaluation"} <= set(names)
 
 
 def test_describes_loops_with_four_steps(snapshot, kedro):
@@ -103,6 +108,15 @@ def test_conf_lists_every_parameter(preset, section):
     # The name of a model is the one word that chose the preset.
     given = set(listed(preset)[section]) | ({"name"} if section == "model" else set())
     assert given == fields
+
+
+def test_conf_lists_every_parameter_of_the_judge():
+    text = (BASE / "policy_evaluation" / "parameters.yml").read_text("utf-8")
+    judge = yaml.safe_load(text)["policy_evaluation"]["judge"]
+    assert set(judge) == set(JudgeParams.model_fields)
+    # But for the model, which switches it on, they are the defaults.
+    given = JudgeParams.model_validate(judge | {"model": "m"})
+    assert given == JudgeParams(model="m")
 
 
 def test_conf_lists_every_knob_of_the_world():

@@ -52,7 +52,8 @@ def test_shows_the_layers_in_order(graph):
 def test_shows_every_pipeline(graph):
     names = {pipeline["name"] for pipeline in graph["pipelines"]}
     stages = {"data_split", "sft", "seed_rm", "self_evolve", "evaluation"}
-    assert stages | {"__default__"} == names
+    policy = {"ppo", "policy_evaluation"}
+    assert stages | policy | {"__default__"} == names
 
 
 @pytest.mark.parametrize(

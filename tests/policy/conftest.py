@@ -12,9 +12,15 @@ from transformers import (
 
 from ser_kedro.policy.actor_critic import ActorCritic
 from ser_kedro.policy.ppo import Ppo
+from ser_kedro.policy.ppo_job import PpoJob
 from ser_kedro.policy.ppo_params import PpoParams
+from ser_kedro.policy.rloo import Rloo
+from ser_kedro.preferences.schema import PROMPTS as PROMPTS_SCHEMA
+from ser_kedro.reward.calibrate import Calibration
 from ser_kedro.reward.encode import Encoder
+from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.params import LoraParams
+from tests.conftest import WORLD
 
 SPECIAL = ["<pad>", "<begin>", "<end>"]
 WORDS = [*SPECIAL, "Question", "Answer", ":", "x", "y", "z", "a", "b", "c"]
@@ -93,11 +99,12 @@ def count_of_a(prompts, responses):
 
 @pytest.fixture
 def begin(words_model, tmp_path):
-    """Begin a run of PPO in the world of words; ``folder`` under the test's own."""
+    """Begin a run in the world of words; ``folder`` under the test's own."""
 
     def make(params, reward=count_of_a, *, folder="run", seed=0, **more):
         torch.manual_seed(seed)
-        return Ppo(
+        kind = Rloo if params.algorithm == "rloo" else Ppo
+        return kind(
             ActorCritic.load(words_model, params),
             Encoder(AutoTokenizer.from_pretrained(words_model), 64),
             more.pop("prompts", PROMPTS),
@@ -109,3 +116,35 @@ def begin(words_model, tmp_path):
         )
 
     return make
+
+
+@pytest.fixture
+def reward_model(project, sft_model):
+    """A reward model with a random head, and its calibration."""
+    folder = project / "reward_model"
+    model, tokenizer = load_reward_model(sft_model.location, seed=3)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    Calibration(offset=0.1, temperature=0.5).save(folder)
+    changes = {"kind": "reward_model", "path": "reward_model", "fingerprint": "rm"}
+    return sft_model.model_copy(update=changes)
+
+
+@pytest.fixture
+def job(sft_model, reward_model, table, train_rows):
+    prompts = [{n: row[n] for n in PROMPTS_SCHEMA.names} for row in train_rows[:12]]
+
+    def describe(**changes):
+        params = {"max_prompt_length": 64, "max_new_tokens": 12, "reward": "sigmoid"}
+        return PpoJob(
+            sft_model=sft_model,
+            reward_model=reward_model,
+            prompts=table("prompts", prompts, PROMPTS_SCHEMA),
+            params=ppo_params(**{**params, **changes}),
+            reward_max_length=256,
+            score_tokens=4096,
+            gold=WORLD,
+            seed=0,
+        )
+
+    return describe

@@ -185,7 +185,9 @@ def test_scores_of_each_kind_and_the_penalty_without_eos(begin):
             calibration=Calibration(offset=2.0, temperature=0.5),
         )
         written = ppo.rollout().written
-        scores = ppo._scores(written, kind) + 5.0 * ~written.ended
+        scores = (
+            ppo._scores(written.rewards, written.ended, kind) + 5.0 * ~written.ended
+        )
         assert 0 < written.ended.sum() < len(scores)
         found[kind] = scores.tolist()[:2]
 

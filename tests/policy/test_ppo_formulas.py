@@ -10,9 +10,9 @@ from ser_kedro.errors import ModelError
 from ser_kedro.policy import actor_critic
 from ser_kedro.policy.actor_critic import ActorCritic, token_log_probs
 from ser_kedro.policy.batch import collate
+from ser_kedro.policy.generate import answer_end
 from ser_kedro.policy.ppo import (
     advantages_and_returns,
-    answer_end,
     merge_moments,
     next_kl_coefficient,
     policy_losses,

@@ -8,48 +8,14 @@ from ser_kedro.launch.checkpoint import Checkpoint
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import read_table
 from ser_kedro.policy.ppo import Ppo
-from ser_kedro.policy.ppo_job import PpoJob, gold_of
-from ser_kedro.preferences.schema import PROMPTS, Message
+from ser_kedro.policy.ppo_job import gold_of
+from ser_kedro.preferences.schema import Message
 from ser_kedro.preferences.world import gold_reward
-from ser_kedro.reward.calibrate import Calibration
 from ser_kedro.reward.encode import Encoder
 from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.params import LoraParams
 from ser_kedro.reward.scorer import Scorer
 from tests.conftest import WORLD
-from tests.policy.conftest import ppo_params
-
-
-@pytest.fixture
-def reward_model(project, sft_model):
-    """A reward model with a random head, and its calibration."""
-    folder = project / "reward_model"
-    model, tokenizer = load_reward_model(sft_model.location, seed=3)
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    Calibration(offset=0.1, temperature=0.5).save(folder)
-    changes = {"kind": "reward_model", "path": "reward_model", "fingerprint": "rm"}
-    return sft_model.model_copy(update=changes)
-
-
-@pytest.fixture
-def job(sft_model, reward_model, table, train_rows):
-    prompts = [{n: row[n] for n in PROMPTS.names} for row in train_rows[:12]]
-
-    def describe(**changes):
-        params = {"max_prompt_length": 64, "max_new_tokens": 12, "reward": "sigmoid"}
-        return PpoJob(
-            sft_model=sft_model,
-            reward_model=reward_model,
-            prompts=table("prompts", prompts, PROMPTS),
-            params=ppo_params(**{**params, **changes}),
-            reward_max_length=256,
-            score_tokens=4096,
-            gold=WORLD,
-            seed=0,
-        )
-
-    return describe
 
 
 def state(model):
@@ -124,6 +90,29 @@ def test_history_and_samples(job, train_rows):
     assert metrics["prompts"] == 8
     assert metrics["steps"] == 3
     assert metrics["held_out_gold"] is not None
+
+
+def test_rloo_gives_the_same_outputs(job, sft_model, reward_model):
+    described = job(
+        algorithm="rloo", answers_per_prompt=2, kl_bound=1e6, missing_eos_penalty=0.0
+    )
+    outputs = run(described)
+
+    names = ["history", "last_policy", "policy", "samples"]
+    assert sorted(outputs) == names
+    rows = read_table(outputs["history"]).to_pylist()
+    assert [row["step"] for row in rows] == [0, 1, 2, 3]
+    before = state(Checkpoint(sft_model).load_model())
+    after = state(Checkpoint(outputs["last_policy"]).load_model())
+    assert before.keys() == after.keys()
+    assert any(not torch.equal(before[name], after[name]) for name in before)
+    # The rewards are those of our own scorer, also where a sigmoid is maximised.
+    scorer = Scorer.load(reward_model.location, 256, 4096)
+    samples = read_table(outputs["samples"]).to_pylist()
+    asked = [row["prompt"] for row in samples]
+    for answers, rewards in (("before", "reward_before"), ("after", "reward_after")):
+        scored = scorer.text_rewards(asked, [row[answers] for row in samples])
+        assert [row[rewards] for row in samples] == pytest.approx(scored, abs=1e-5)
 
 
 def test_the_best_policy_is_the_start_where_no_other_is_within_the_bound(

@@ -24,11 +24,12 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor
 from tqdm import tqdm
-from transformers import Adafactor, GenerationConfig
+from transformers import Adafactor
 
 from ser_kedro.errors import DataError, ParameterError, PolicyError
 from ser_kedro.policy.actor_critic import ActorCritic, precision
 from ser_kedro.policy.batch import Batch, collate
+from ser_kedro.policy.generate import ends_of, sample
 from ser_kedro.policy.ppo_checkpoint import Folder, HeldOut, Progress
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.reward.calibrate import Calibration
@@ -125,11 +126,6 @@ def next_kl_coefficient(
         return coefficient
     error = min(max(kl / params.kl_target - 1, -0.2), 0.2)
     return coefficient * (1 + error * answers / params.kl_horizon)
-
-
-def answer_end(tokens: Sequence[int], eos: set[int]) -> int:
-    """Return the length of an answer, its eos included: to write it is an action."""
-    return next((i + 1 for i, token in enumerate(tokens) if token in eos), len(tokens))
 
 
 def merge_moments(
@@ -241,7 +237,8 @@ class Ppo:
         self.encoder = encoder
         self.reward, self.gold = reward, gold
         self.calibration = calibration or Calibration()
-        self.accelerator = Accelerator()
+        # Without a word accelerate's ranks meet on GPUs only.
+        self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         self.rank = self.accelerator.process_index
         self.processes = self.accelerator.num_processes
         if params.mini_batch_size % self.processes:
@@ -262,23 +259,26 @@ class Ppo:
         )
         self.prompt_ids, self.cut_prompts = self._encode()
         tokenizer = encoder.tokenizer
-        ends = actor.causal.generation_config.eos_token_id
-        self.eos = {tokenizer.eos_token_id, *np.atleast_1d(ends).tolist()} - {None}
+        self.eos = ends_of(actor.causal, tokenizer)
         self.pad = int(tokenizer.pad_token_id or 0)  # masked wherever it stands
 
         actor.to(self.accelerator.device)
         actor.check(self.prompt_ids[0])
         self.actor = actor
         self.dtype = precision(params)
-        optimizer = _optimizer(actor, params)
-        self.model, self.optimizer = self.accelerator.prepare(actor, optimizer)
         self.folder = Folder(folder, self.rank)
-        # Each process samples on its own; weights are the same everywhere.
-        torch.manual_seed(seed + self.rank)
         self.progress = Progress(params.kl_coefficient)
+        self._begin()
+
+    def _begin(self) -> None:
+        """Prepare for training, or take it up where the folder has it."""
+        optimizer = _optimizer(self.actor, self.params)
+        self.model, self.optimizer = self.accelerator.prepare(self.actor, optimizer)
+        # Each process samples on its own; weights are the same everywhere.
+        torch.manual_seed(self.seed + self.rank)
         if (found := self.folder.load(self.optimizer)) is not None:
             self.progress, weights = found
-            actor.load_trainable(weights)
+            self.actor.load_trainable(weights)
 
     # ------------------------------------------------------------------------- prompts
 
@@ -303,19 +303,23 @@ class Ppo:
         return ids, cut
 
     def _prompts_of(self, step: int) -> list[int]:
-        """Return the prompts of a rollout: this process's part of a batch.
+        """Return the prompts of a rollout: this process's part of a batch."""
+        size = self.params.batch_size
+        drawn = self._drawn(range(step * size, (step + 1) * size))
+        return drawn[self.rank :: self.processes]
+
+    def _drawn(self, places: range) -> list[int]:
+        """Return the prompts at places of the row that training walks along.
 
         The passes over the prompts, each in an order of its own, are one long row of
         which each rollout takes the next piece. So a step says all about the position.
         """
-        size, count = self.params.batch_size, len(self.training)
-        places = range(step * size, (step + 1) * size)
+        count = len(self.training)
         orders = {
             turn: np.random.default_rng([self.seed, turn]).permutation(count)
             for turn in {place // count for place in places}
         }
-        drawn = [self.training[orders[p // count][p % count]] for p in places]
-        return drawn[self.rank :: self.processes]
+        return [self.training[orders[p // count][p % count]] for p in places]
 
     # ------------------------------------------------------------------------- rollout
 
@@ -330,7 +334,7 @@ class Ppo:
         written = self._write(self._prompts_of(progress.step))
         raw = [float(r) for r in gather_object(written.rewards)]
         progress.rewards = merge_moments(progress.rewards, raw)
-        scores = self._scores(written, params.reward)
+        scores = self._scores(written.rewards, written.ended, params.reward)
         rewards = rewards_of_tokens(
             scores, written.log_ratio, written.mask, progress.kl_coefficient
         )
@@ -344,21 +348,15 @@ class Ppo:
             advantages = advantages * written.mask
         lengths = written.mask.sum(1)
         kls = written.log_ratio.sum(1)
-        texts = gather_object(written.texts)
-        gold = gather_object(written.gold) if written.gold is not None else None
         statistics = {
+            **self._of_texts(written.texts, raw, written.gold),
             "reward": self._mean(scores),
-            "raw_reward": float(np.mean(raw)),
-            "reward_deviation": float(np.std(raw)),
-            "gold_reward": None if gold is None else float(np.mean(gold)),
             "kl": self._mean(kls),
             "kl_coefficient": progress.kl_coefficient,
             "entropy": self._moments(written.entropies, written.mask)[0],
             "explained_variance": explained,
             "length": self._mean(lengths.float()),
             "eos_share": self._mean(written.ended.float()),
-            "empty_answers": float(sum(not text for text in texts)),
-            "equal_answers": float(len(set(texts)) == 1 < len(texts)),
         }
         return Rollout(written, advantages, returns, statistics)
 
@@ -387,9 +385,7 @@ class Ppo:
         ended = torch.tensor([row[-1] in self.eos for row in answers])
         texts = [self._text(row) for row in answers]
         dialogues = [self.dialogues[place] for place in places]
-        rewards = [float(r) for r in self.reward(dialogues, texts)]
-        self._check_rewards(dialogues, texts, rewards)
-        gold = self.gold and [float(r) for r in self.gold(dialogues, texts)]
+        rewards, gold = self._rewards(dialogues, texts)
         return Written(
             dialogues=dialogues,
             prompts=prompts,
@@ -406,52 +402,60 @@ class Ppo:
         )
 
     def _generate(self, prompts: list[list[int]]) -> list[list[int]]:
-        """Sample one answer to each prompt, with a KV cache, up to its first eos."""
+        """Sample one answer to each prompt."""
         batch = self._collate(prompts, [[]] * len(prompts))
-        settings = GenerationConfig(
-            max_new_tokens=self.params.max_new_tokens,
-            do_sample=True,
-            temperature=self.params.temperature,
-            top_k=self.params.top_k,
-            top_p=self.params.top_p,
-            # Whatever a model's own settings say: log-probabilities know none of it.
-            repetition_penalty=1.0,
-            no_repeat_ngram_size=0,
-            min_new_tokens=0,
-            eos_token_id=sorted(self.eos) or None,
-            pad_token_id=self.pad,
-        )
         with self._autocast():
-            ids = self.actor.causal.generate(
-                input_ids=batch.prompts,
-                attention_mask=batch.prompt_mask.long(),
-                generation_config=settings,
-            )
-        rows = ids[:, batch.prompts.shape[1] :].tolist()
-        return [row[: answer_end(row, self.eos)] for row in rows]
+            return sample(self.actor.causal, batch, self.params, self.eos, self.pad)
 
     def _text(self, answer: list[int]) -> str:
         text = self.encoder.tokenizer.decode(answer, skip_special_tokens=True)
         return str(text).strip()
 
-    def _check_rewards(
-        self, dialogues: list[Messages], texts: list[str], rewards: list[float]
-    ) -> None:
+    def _rewards(
+        self, dialogues: list[Messages], texts: list[str]
+    ) -> tuple[list[float], list[float] | None]:
+        """Return the raw rewards of answers, and their gold rewards if there are any.
+
+        Raises:
+            PolicyError: If a reward is not a finite number.
+        """
+        rewards = [float(r) for r in self.reward(dialogues, texts)]
         rows = zip(dialogues, texts, rewards, strict=True)
         bad = [row for row in rows if not math.isfinite(row[2])]
         if bad:
             self._stop(f"{len(bad)} of {len(texts)} rewards are not finite", bad)
+        return rewards, self.gold and [float(r) for r in self.gold(dialogues, texts)]
 
-    def _scores(self, written: Written, kind: str) -> Tensor:
+    def _of_texts(
+        self, texts: list[str], raw: list[float], gold: list[float] | None
+    ) -> dict[str, Any]:
+        """Return what the history says of a rollout's texts and their raw rewards.
+
+        Args:
+            texts: Of this process.
+            raw: Raw rewards of all processes.
+            gold: Gold rewards of this process.
+        """
+        texts = gather_object(texts)
+        gold = None if gold is None else gather_object(gold)
+        return {
+            "raw_reward": float(np.mean(raw)),
+            "reward_deviation": float(np.std(raw)),
+            "gold_reward": None if gold is None else float(np.mean(gold)),
+            "empty_answers": float(sum(not text for text in texts)),
+            "equal_answers": float(len(set(texts)) == 1 < len(texts)),
+        }
+
+    def _scores(self, rewards: list[float], ended: Tensor, kind: str) -> Tensor:
         """Return what each answer earns before the KL penalty, shape ``(n,)``."""
-        raw = np.asarray(written.rewards, np.float64)
+        raw = np.asarray(rewards, np.float64)
         if kind == "sigmoid":
             raw = self.calibration.probabilities(raw)
         elif kind == "normalized":
             count, mean, squares = self.progress.rewards
             raw = (raw - mean) / math.sqrt(squares / count + _EPSILON)
-        scores = torch.tensor(raw, dtype=torch.float32, device=written.mask.device)
-        return scores - self.params.missing_eos_penalty * ~written.ended
+        scores = torch.tensor(raw, dtype=torch.float32, device=ended.device)
+        return scores - self.params.missing_eos_penalty * ~ended
 
     # -------------------------------------------------------------------------- update
 
@@ -572,7 +576,7 @@ class Ppo:
         columns = (
             written.texts,
             written.rewards,
-            self._scores(written, kind).tolist(),
+            self._scores(written.rewards, written.ended, kind).tolist(),
             self._kl(written),
             written.gold or [math.nan] * len(places),
         )
@@ -618,29 +622,36 @@ class Ppo:
         progress.best = held_out
         self.folder.keep_best(progress.step, self.actor.trainable())
 
+    def _judge_first(self) -> None:
+        if self.progress.step == 0 and self.held_out:
+            self._judge()
+            self.progress.history.append(self._row({}))
+
+    def _step_done(self, figures: dict[str, Any]) -> None:
+        """Close a step: evaluate if it is time to, and add a row to the history."""
+        progress = self.progress
+        progress.step += 1
+        due = progress.step % self.params.eval_steps == 0 or progress.step == self.steps
+        if self.held_out and due:
+            self._judge()
+        progress.history.append(self._row(figures))
+
     # ------------------------------------------------------------------------ the loop
 
     def run(self) -> Progress:
         """Train to the end, with checkpoints on the way."""
         params, progress = self.params, self.progress
-        if progress.step == 0 and self.held_out:
-            self._judge()
-            progress.history.append(self._row({}))
+        self._judge_first()
         for _ in self._bar():
             rollout = self.rollout()
             learned = self.update(rollout)
-            progress.step += 1
             progress.kl_coefficient = next_kl_coefficient(
                 progress.kl_coefficient,
                 rollout.statistics["kl"],
                 params.batch_size,
                 params,
             )
-            if self.held_out and (
-                progress.step % params.eval_steps == 0 or progress.step == self.steps
-            ):
-                self._judge()
-            progress.history.append(self._row({**rollout.statistics, **learned}))
+            self._step_done({**rollout.statistics, **learned})
             if progress.step % params.save_steps == 0 or progress.step == self.steps:
                 self.folder.save(progress, self.actor.trainable(), self.optimizer)
         return progress

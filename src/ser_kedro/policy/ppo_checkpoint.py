@@ -142,10 +142,13 @@ class Folder:
         if (place := self.latest) is None:
             return None
         optimizer.load_state_dict(torch.load(place / _OPTIMIZER, weights_only=True))
-        states = torch.load(place / f"random-{self.rank}.pt", weights_only=True)
-        torch.set_rng_state(states["cpu"])
-        if "cuda" in states:
-            torch.cuda.set_rng_state(states["cuda"])
+        file = place / f"random-{self.rank}.pt"
+        # A rank that was not there before samples as it would from the start.
+        if file.is_file():
+            states = torch.load(file, weights_only=True)
+            torch.set_rng_state(states["cpu"])
+            if "cuda" in states:
+                torch.cuda.set_rng_state(states["cuda"])
         return Progress.read(place / _PROGRESS), load_file(place / WEIGHTS)
 
     def save_mishap(

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pyarrow as pa
 
+from ser_kedro.errors import ParameterError
 from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.rank import deepspeed_file, is_main
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.table import read_table, write_table
 from ser_kedro.policy.ppo_params import PpoParams
@@ -21,7 +23,7 @@ from ser_kedro.reward.calibrate import CALIBRATION, Calibration
 from ser_kedro.reward.quiet import quiet
 
 if TYPE_CHECKING:
-    from ser_kedro.policy.ppo import RewardFunction
+    from ser_kedro.policy.ppo import Ppo, RewardFunction
     from ser_kedro.policy.ppo_checkpoint import HeldOut, Progress
     from ser_kedro.reward.encode import Messages
 
@@ -73,7 +75,7 @@ SAMPLES = pa.schema(
 
 
 class PpoJob(Job):
-    """Train a language model against a reward model with PPO.
+    """Train a language model against a reward model, with PPO or RLOO.
 
     Attributes:
         sft_model: The language model to start from, which is the reference too.
@@ -88,10 +90,12 @@ class PpoJob(Job):
     """
 
     stage: ClassVar[str] = "ppo"
+    distributed: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = (
         "torch",
         "transformers",
         "tokenizers",
+        "trl",
         "peft",
         "accelerate",
     )
@@ -109,16 +113,23 @@ class PpoJob(Job):
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``policy``, ``last_policy``, ``history`` and ``samples``.
 
-        ``policy`` is the best on held-out prompts within the bound on the KL.
-        """
-        from accelerate import PartialState
+        ``policy`` is the best on held-out prompts within the bound on the KL. Ranks
+        share each rollout and each mini-batch; every one of them holds whole models.
 
+        Raises:
+            ParameterError: If the launcher asks for DeepSpeed.
+        """
+        if deepspeed_file() is not None:
+            raise ParameterError(
+                "ppo: runs under data parallelism only, and this launcher asks for"
+                " DeepSpeed; for this pipeline choose one without, such as --params"
+                " launcher=gpu8_ddp"
+            )
         from ser_kedro.policy.ppo_checkpoint import WEIGHTS, Folder
 
-        state = PartialState()
         prompts = read_table(self.prompts)["prompt"].to_pylist()
         progress, held_out, metrics = self._train(prompts, workspace)
-        if not state.is_main_process:
+        if not is_main():
             return {}
         folder = Folder(workspace / _RUN, 0)
         last = folder.path / f"checkpoint-{progress.step}" / WEIGHTS
@@ -148,7 +159,6 @@ class PpoJob(Job):
         from transformers import AutoTokenizer
 
         from ser_kedro.policy.actor_critic import ActorCritic
-        from ser_kedro.policy.ppo import Ppo
         from ser_kedro.reward.encode import Encoder
         from ser_kedro.reward.model import check_window, from_pretrained
         from ser_kedro.reward.scorer import Scorer
@@ -161,7 +171,7 @@ class PpoJob(Job):
         tokenizer = from_pretrained(AutoTokenizer, self.sft_model.location)
         reward_model = self.reward_model.location
         calibrated = (reward_model / CALIBRATION).is_file()
-        ppo = Ppo(
+        ppo = self._algorithm()(
             actor,
             Encoder(tokenizer, length),
             prompts,
@@ -173,6 +183,14 @@ class PpoJob(Job):
             seed=self.seed,
             calibration=Calibration.load(reward_model) if calibrated else None,
             gold=None if self.gold is None else gold_of(self.gold),
+        )
+        logger.info(
+            "%s: %d steps of %d answers to %d prompts; ranks: %d",
+            params.algorithm,
+            ppo.steps,
+            params.batch_size,
+            len(ppo.training),
+            ppo.processes,
         )
         if ppo.cut_prompts:
             logger.warning(
@@ -191,6 +209,15 @@ class PpoJob(Job):
             "batches_of_equal_answers": _total(progress, "equal_answers"),
         }
         return progress, [prompts[place] for place in ppo.held_out], metrics
+
+    def _algorithm(self) -> type[Ppo]:
+        if self.params.algorithm == "rloo":
+            from ser_kedro.policy.rloo import Rloo
+
+            return Rloo
+        from ser_kedro.policy.ppo import Ppo
+
+        return Ppo
 
     def _save(self, weights: Path, folder: Path) -> None:
         """Merge trained weights into a fresh copy of the start, and save that.

@@ -14,20 +14,27 @@ PAPER_LORA = LoraParams(r=16, alpha=32, dropout=0.05)
 class PpoParams(BaseModel):
     """How a policy is trained against a reward model.
 
-    Counts of prompts (``batch_size``, ``mini_batch_size``) are of all processes
+    Counts of answers (``batch_size``, ``mini_batch_size``) are of all processes
     together, so that the same parameters mean the same training on any machine.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    algorithm: Literal["ppo"] = Field("ppo", description="how the policy learns")
+    algorithm: Literal["ppo", "rloo"] = Field(
+        "ppo", description="how the policy learns"
+    )
+    answers_per_prompt: int = Field(
+        4, ge=2, description="of one rollout; rloo only, ppo writes one"
+    )
 
     # How long.
-    epochs: float = Field(4.0, gt=0, description="passes over the prompts")
+    epochs: float = Field(
+        4.0, gt=0, description="answers to each prompt; for ppo passes over the prompts"
+    )
     steps: int | None = Field(
         None, ge=1, description="rollouts; instead of epochs where it is set"
     )
-    batch_size: int = Field(8, ge=1, description="prompts of one rollout")
+    batch_size: int = Field(8, ge=1, description="answers of one rollout")
     ppo_epochs: int = Field(4, ge=1, description="passes over one rollout")
     mini_batch_size: int = Field(1, ge=1, description="answers of one optimiser step")
     micro_batch_size: int | None = Field(
@@ -146,4 +153,6 @@ class PpoParams(BaseModel):
             raise ValueError("batch_size must be a multiple of mini_batch_size")
         if self.micro_batch_size and self.mini_batch_size % self.micro_batch_size:
             raise ValueError("mini_batch_size must be a multiple of micro_batch_size")
+        if self.algorithm == "rloo" and self.batch_size % self.answers_per_prompt:
+            raise ValueError("batch_size must be a multiple of answers_per_prompt")
         return self

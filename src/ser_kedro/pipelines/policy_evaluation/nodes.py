@@ -1,0 +1,63 @@
+"""Nodes of ``policy_evaluation``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ser_kedro.evidence.params import EvaluationParams
+from ser_kedro.evidence.policy_params import PolicyEvaluationParams
+from ser_kedro.launch.params import LauncherParams
+from ser_kedro.launch.reference import HasReference, Reference, reference_of
+from ser_kedro.launch.run import run
+from ser_kedro.policy.answers import AnswersJob
+from ser_kedro.policy.ppo_params import PpoParams
+from ser_kedro.preferences.source import PreferenceSource
+
+
+def answer(
+    policy: HasReference,
+    sft_model: HasReference,
+    test_pairs: HasReference,
+    sampling: PpoParams,
+    params: PolicyEvaluationParams,
+    seed: int,
+    launcher: LauncherParams,
+) -> tuple[Reference, Reference]:
+    """Let the policy and its start answer prompts of the test pairs."""
+    policy_answers, sft_answers = (
+        run(
+            AnswersJob(
+                model=reference_of(model),
+                start=reference_of(sft_model),
+                prompts=reference_of(test_pairs),
+                count=params.prompts,
+                batch_size=params.batch_size,
+                params=sampling,
+                seed=seed,
+            ),
+            launcher,
+        )["answers"]
+        for model in (policy, sft_model)
+    )
+    return policy_answers, sft_answers
+
+
+def evaluate_policy(
+    policy_answers: HasReference,
+    sft_answers: HasReference,
+    raw_preferences: PreferenceSource,
+    judge_credentials: dict[str, Any],
+    params: PolicyEvaluationParams,
+    evaluation: EvaluationParams,
+) -> dict[str, Any]:
+    """Compare the answers by the gold reward where it is known, and by a judge."""
+    from ser_kedro.evidence.policy import evaluate
+
+    return evaluate(
+        reference_of(policy_answers),
+        reference_of(sft_answers),
+        raw_preferences.known_world,
+        params.judge,
+        evaluation,
+        judge_credentials,
+    )
