@@ -15,7 +15,8 @@ from ser_kedro.reward.calibrate import Calibration, log_losses
 from ser_kedro.reward.params import RewardParams
 from ser_kedro.reward.score import ScoreJob
 from ser_kedro.reward.select import SelectJob
-from ser_kedro.reward.train import TrainRewardJob, validation_rewards
+from ser_kedro.reward.train import TrainRewardJob
+from ser_kedro.reward.validation import validation_rewards
 
 
 def train_seed(
