@@ -2,7 +2,15 @@
 
 from kedro.pipeline import Pipeline
 
-from ser_kedro.pipelines import data_split, evaluation, ppo, seed_rm, self_evolve, sft
+from ser_kedro.pipelines import (
+    data_split,
+    evaluation,
+    evidence,
+    ppo,
+    seed_rm,
+    self_evolve,
+    sft,
+)
 
 
 def register_pipelines() -> dict[str, Pipeline]:
@@ -19,4 +27,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "self_evolve": road,
         "evaluation": road,
         "ppo": seed + self_evolve.create_pipeline() + ppo.create_pipeline(),
+        "evidence": evidence.create_pipeline(),
+        "label_efficiency": evidence.create_efficiency_pipeline(),
     }

@@ -53,9 +53,9 @@ class EvolutionParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    status_rule: Literal[
-        "count", "per_pair", "schedule", "quantile", "probability"
-    ] = "count"
+    status_rule: Literal["count", "per_pair", "schedule", "quantile", "probability"] = (
+        "count"
+    )
     schedule: tuple[Literal[1, 2], ...] = (1, 1, 2)
     tau_high: float = Field(0.55, ge=0.5, le=1)
     tau_low: float = Field(0.45, ge=0, le=0.5)

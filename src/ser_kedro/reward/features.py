@@ -52,11 +52,12 @@ class BackboneJob(Job):
         from ser_kedro.reward.model import head_name, load_reward_model
 
         model, tokenizer = load_reward_model(self.start.location, seed=0)
-        head = f"{head_name(model)}."
+        name_of_head = head_name(model)
+        head = model.get_submodule(name_of_head)
         weights = {
             name: value.contiguous()
             for name, value in model.state_dict().items()
-            if not name.startswith(head)
+            if not name.startswith(f"{name_of_head}.")
         }
         folder = workspace / "model"
         model.config.architectures = [type(model).__name__]
@@ -64,7 +65,11 @@ class BackboneJob(Job):
         tokenizer.save_pretrained(folder)
         save_file(weights, folder / BACKBONE, metadata={"format": "pt"})
         index = {
-            "metadata": {"head": head, "features": model.config.hidden_size},
+            "metadata": {
+                "head": name_of_head,
+                "features": head.in_features,
+                "biased": head.bias is not None,
+            },
             "weight_map": dict.fromkeys(weights, BACKBONE),
         }
         write_json(folder / INDEX, index)
@@ -211,7 +216,10 @@ class FeatureRows:
         batch = self.rows.take(rows)
         both = np.stack(
             [
-                batch[name].flatten().to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+                batch[name]
+                .flatten()
+                .to_numpy(zero_copy_only=False)
+                .reshape(len(rows), -1)
                 for name in ("first", "second")
             ],
             axis=1,

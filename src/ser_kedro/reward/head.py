@@ -173,18 +173,20 @@ class TrainHeadJob(Job):
         return linear
 
     def _save(self, head: Any, folder: Path) -> None:
+        import torch
         from safetensors.torch import save_file
-        from torch import nn
 
         from ser_kedro.reward.model import DEEP_HEAD
 
         share(self.backbone.location, folder)
-        if not isinstance(head, nn.Linear):
+        if not isinstance(head, torch.nn.Linear):
             save_file(head.state_dict(), folder / DEEP_HEAD)
             return
         index = read_json(folder / INDEX)
-        name = index["metadata"]["head"]
-        weights = {f"{name}weight": head.weight.data, **_zero_bias(folder, name)}
+        known = index["metadata"]
+        weights = {f"{known['head']}.weight": head.weight.data}
+        if known["biased"]:  # it would cancel in every comparison
+            weights[f"{known['head']}.bias"] = torch.zeros(1)
         save_file(weights, folder / HEAD, metadata={"format": "pt"})
         index["weight_map"] |= dict.fromkeys(weights, HEAD)
         write_json(folder / INDEX, index)
@@ -239,7 +241,7 @@ def load_head(folder: Path) -> Any:
         head.load_state_dict(weights)
         return head
     name = read_json(folder / INDEX)["metadata"]["head"]
-    weight = load_file(folder / HEAD)[f"{name}weight"]
+    weight = load_file(folder / HEAD)[f"{name}.weight"]
     linear = torch.nn.Linear(weight.shape[1], 1, bias=False)
     linear.weight.data = weight
     return linear
@@ -259,18 +261,6 @@ def share(source: Path, folder: Path) -> None:
         copy = os.link if file.suffix == ".safetensors" else shutil.copy
         (folder / file.name).unlink(missing_ok=True)
         copy(file, folder / file.name)
-
-
-def _zero_bias(folder: Path, name: str) -> dict[str, Any]:
-    """Return the bias of an encoder's head: it would cancel, so it is zero."""
-    import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    config = AutoConfig.from_pretrained(folder)
-    with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
-    biased = model.get_submodule(name.rstrip(".")).bias is not None
-    return {f"{name}bias": torch.zeros(1)} if biased else {}
 
 
 def _find(features: FeatureRows, table: pa.Table) -> np.ndarray:

@@ -21,7 +21,6 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 from ser_kedro.errors import ModelError
 from ser_kedro.reward.encode import ensure_pad_token
 
-
 # A head that transformers' own class does not have.
 DEEP_HEAD = "deep_head.safetensors"
 

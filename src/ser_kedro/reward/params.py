@@ -117,11 +117,14 @@ class SftParams(TrainingParams):
         target: ``chosen`` trains on the preferred responses, as the paper does, and
             spends the label of every SFT pair; ``both`` trains on both responses and
             spends none.
+        pool: ``text`` trains on the responses of the pool too, which has no labels;
+            ``steps`` is its control, as many steps on the SFT part alone; ``none``.
         micro_batch_size: Rows of one forward pass; gradients accumulate up to
             ``batch_size``. ``None``: all at once.
     """
 
     target: Literal["chosen", "both"] = "both"
+    pool: Literal["none", "text", "steps"] = "none"
     micro_batch_size: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")

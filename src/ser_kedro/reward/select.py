@@ -62,9 +62,7 @@ class SelectJob(Job):
         )
         pairs = read_table(self.pairs)
         strata = _strata(pairs, rows, p_a > p_b, self.params)
-        selection = select(
-            p_a, p_b, loop=self.loop, params=self.params, strata=strata
-        )
+        selection = select(p_a, p_b, loop=self.loop, params=self.params, strata=strata)
         taken = np.zeros(len(rows), bool)
         taken[selection.chosen] = True
         left = pa.RecordBatch.from_arrays([pa.array(rows[~taken])], schema=REMAINING)

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
     from ser_kedro.reward.encode import Encoder, EncodingCount
     from ser_kedro.reward.pack import Packing
-    from ser_kedro.reward.scorer import Scorer
 
 logger = logging.getLogger(__name__)
 
