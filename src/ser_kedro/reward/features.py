@@ -195,7 +195,7 @@ class FeatureRows:
         where = pd.Series(np.arange(len(names)), index=names, dtype=np.int64)
         self._where = where[~where.index.duplicated()]
 
-    def find(self, pair_ids: Sequence[str]) -> np.ndarray:
+    def find(self, pair_ids: list[str]) -> np.ndarray:
         """Return the row of each pair, shape ``(n,)``; -1 where it is not there."""
         found = self._where.reindex(pair_ids, fill_value=-1)
         return found.to_numpy(np.int64)

@@ -157,7 +157,7 @@ class TrainHeadJob(Job):
         return one, two, three, four, counts
 
     def _begin(self, spread: Tensor) -> Any:
-        """Return the head to train: the start's, a linear one of zeros, or a new one."""
+        """Return the head to train: the start's, linear zeros, or a new deep one."""
         import torch
 
         from ser_kedro.reward.model import deep_head

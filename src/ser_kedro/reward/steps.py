@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ser_kedro.evolution.params import EvolutionParams
@@ -227,14 +229,20 @@ def _train_one(
     seed: int,
     launcher: LauncherParams,
 ) -> Reference:
-    common = {"pairs": pairs, "validation": validation, "params": params, "seed": seed}
+    common: dict[str, Any] = {
+        "start": start,
+        "pairs": pairs,
+        "validation": validation,
+        "params": params,
+        "seed": seed,
+    }
     if params.trainable != "head":
-        return run(TrainRewardJob(start=start, **common), launcher)["model"]
+        return run(TrainRewardJob(**common), launcher)["model"]
     backbone = backbone_of(start) or run(BackboneJob(start=start), launcher)["model"]
     features = tuple(
         _features(backbone, table, params, launcher) for table in (*texts, validation)
     )
-    job = TrainHeadJob(start=start, backbone=backbone, features=features, **common)
+    job = TrainHeadJob(backbone=backbone, features=features, **common)
     return run(job, launcher)["model"]
 
 
