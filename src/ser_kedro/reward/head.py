@@ -95,9 +95,10 @@ class TrainHeadJob(Job):
             np.ones(len(rows)), self.params.batch_size, self.params.epochs, self.seed
         )
         torch.manual_seed(self.seed)
-        # Trained on features of one spread, so that one learning rate fits all.
+        # Trained on centred features of one spread: one learning rate fits them all.
+        centre = torch.from_numpy(validation.mean((0, 1)))
         spread = torch.from_numpy(validation.std((0, 1)) + 1e-6)
-        head = self._begin(spread)
+        head = self._begin(centre, spread)
         optimizer = torch.optim.AdamW(
             head.parameters(),
             lr=self.params.learning_rate,
@@ -108,7 +109,8 @@ class TrainHeadJob(Job):
         )
         losses = []
         for step in steps:
-            inputs = torch.from_numpy(features.take(rows[step], swapped[step])) / spread
+            inputs = torch.from_numpy(features.take(rows[step], swapped[step]))
+            inputs = (inputs - centre) / spread
             kept = torch.nn.functional.dropout(inputs, self.params.dropout)
             rewards = head(kept).squeeze(-1)
             each = pair_losses(
@@ -123,7 +125,7 @@ class TrainHeadJob(Job):
             optimizer.step()
             schedule.step()
             losses.append(loss.item())
-        first_layer(head).weight.data /= spread
+        scale(head, -centre / spread, 1 / spread)
         metrics = {"steps": len(steps), "first_loss": losses[0]}
         return head, {**metrics, "last_loss": losses[-1], "encoding": counts}
 
@@ -156,16 +158,14 @@ class TrainHeadJob(Job):
         one, two, three, four = (column[kept] for column in columns)
         return one, two, three, four, counts
 
-    def _begin(self, spread: Tensor) -> Any:
+    def _begin(self, centre: Tensor, spread: Tensor) -> Any:
         """Return the head to train: the start's, linear zeros, or a new deep one."""
         import torch
 
         from ser_kedro.reward.model import deep_head
 
         if "backbone" in self.start.metrics:
-            head = load_head(self.start.location)
-            first_layer(head).weight.data *= spread
-            return head
+            return scale(load_head(self.start.location), centre, spread)
         if (width := self.params.head_width) is not None:
             return deep_head(len(spread), width)
         linear = torch.nn.Linear(len(spread), 1, bias=False)
@@ -247,11 +247,23 @@ def load_head(folder: Path) -> Any:
     return linear
 
 
-def first_layer(head: Any) -> Any:
-    """Return the layer of a head that reads the features."""
+def scale(head: Any, shift: Tensor, factor: Tensor) -> Any:
+    """Let a head give for ``x`` what it gave for ``shift + factor * x``.
+
+    A linear head has no bias: its rewards move by a constant, which cancels.
+
+    Args:
+        head: From ``load_head``; changed in place.
+        shift: Of shape ``(width,)``.
+        factor: Of shape ``(width,)``.
+    """
     from torch import nn
 
-    return head if isinstance(head, nn.Linear) else head[0]
+    layer = head if isinstance(head, nn.Linear) else head[0]
+    if layer.bias is not None:
+        layer.bias.data += layer.weight.data @ shift
+    layer.weight.data *= factor
+    return head
 
 
 def share(source: Path, folder: Path) -> None:
