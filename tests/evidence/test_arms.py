@@ -13,13 +13,13 @@ from ser_kedro.evidence.arms import CONTROLS, HONEST, ControlRoad, Road, run_arm
 from ser_kedro.evidence.outcome_job import GatherJob, OutcomeJob
 from ser_kedro.evidence.outcome_schema import OUTCOMES
 from ser_kedro.evolution.params import EvolutionParams
-from ser_kedro.launch.job import code_hash
 from ser_kedro.launch.reference import project_root
 from ser_kedro.launch.run import run
-from ser_kedro.launch.table import read_table
-from ser_kedro.preferences.schema import AUDIT
+from ser_kedro.launch.table import map_table, read_table
+from ser_kedro.preferences.schema import AUDIT, LABELED
 from ser_kedro.reward import steps
 from ser_kedro.reward.calibrate import Calibration
+from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.params import RewardParams
 
 # Heads train in a blink, and all that an arm does is the same.
@@ -76,8 +76,6 @@ def trained_on(model):
     rows = []
     for reference in job_of(model)["pairs"]:
         path = project_root() / reference["path"]
-        from ser_kedro.launch.table import map_table
-
         rows += map_table(path).to_pylist()
     assert len({row["pair_id"] for row in rows}) == len(rows)
     return {row["pair_id"]: row["chosen"] for row in rows}
@@ -132,8 +130,6 @@ def test_random_labels_are_of_the_same_pairs_and_half_wrong(road, everyone, labe
 
 
 def test_random_labels_do_not_depend_on_the_labels(road, table, labeled):
-    from ser_kedro.preferences.schema import LABELED
-
     swapped = [
         row | {"chosen": row["rejected"], "rejected": row["chosen"]}
         for row in read_table(labeled).to_pylist()
@@ -168,7 +164,8 @@ def test_naive_labels_everything_once(road, unlabeled, labeled):
 
 
 def test_ssrm_appends_what_it_is_sure_of(road):
-    road = replace(road, reward=REWARD.model_copy(update={"fit_temperature": False}))
+    surer = {"fit_temperature": False, "epochs": 40, "learning_rate": 0.1}
+    road = replace(road, reward=REWARD.model_copy(update=surer))
     arm = run_arm("ssrm", road)
     records = [record for record in arm.state.records if record.selected]
     assert records
@@ -252,15 +249,6 @@ class TestBlindness:
         ]
         return replace(road, audit_labels=table("flipped", told, AUDIT))
 
-    def test_no_module_of_training_knows_the_truth(self):
-        # The code that an honest job runs does not reach the jobs that read it.
-        before = code_hash("ser_kedro.reward.steps")
-        assert before
-        from ser_kedro.launch import job
-
-        sources = job._source("ser_kedro.reward.steps")
-        assert "audit" not in sources and "truth" not in sources
-
 
 @pytest.mark.parametrize(
     "changes",
@@ -268,7 +256,6 @@ class TestBlindness:
         {"evolution": {"start": "sft", "labels": "soft"}},
         {"evolution": {"status_rule": "quantile", "quantile": 0.5}},
         {"evolution": {"balance": "length"}},
-        {"evolution": {"balance": "source"}},
         {"evolution": {"dropout": 0.3}},
         {"reward": {"voters": 2, "dropout": 0.2}},
     ],
@@ -300,8 +287,6 @@ def test_loops_averaged_lie_between_their_ends(road):
     own = run_arm("ser", plain).state.records[1].model
     mean = run_arm("ser", averaged).state.records[1].model
     start = plain.seed_model()
-    from ser_kedro.reward.model import load_reward_model
-
     states = [load_reward_model(m.location, 0)[0].state_dict() for m in (start, own)]
     found = load_reward_model(mean.location, 0)[0].state_dict()
     for name, value in found.items():

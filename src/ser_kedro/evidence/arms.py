@@ -210,6 +210,8 @@ def ssrm(road: Road) -> Arm:
     rule = {
         "status_rule": "probability",
         "tau_preferred": 0.8,
+        "min_share": 0.0,
+        "min_count": 1,
         "memory": "all",
         "start": "sft",
     }
