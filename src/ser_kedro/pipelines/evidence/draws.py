@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from ser_kedro.evidence import arms
-from ser_kedro.evidence.arm_params import EvidenceParams, Variant
+from ser_kedro.evidence.arm_params import EvidenceParams
 from ser_kedro.evidence.arms import Arm, ControlRoad
 from ser_kedro.evidence.history import correct_pairs, self_label_accuracy
 from ser_kedro.evidence.outcome_job import OutcomeJob
@@ -70,13 +70,13 @@ class Cell:
         arm: Its name; of an arm or of a variant.
         seed: Of the draw.
         share: Share of the reward model's pairs that keep their label.
-        shown_as: Share that it is reported under, where that is another one.
+        shown_as: Arm and share that it is reported under, where those are others.
     """
 
     arm: str
     seed: int
     share: float
-    shown_as: float | None = None
+    shown_as: tuple[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,8 +114,8 @@ def run_cells(settings: Settings, cells: Sequence[Cell]) -> list[Result]:
 
 def build(
     settings: Settings, seed: int, share: float | None = None, arm: str = "seed"
-) -> tuple[ControlRoad, Reference]:
-    """Split and fine-tune; return the road from there, and the test pairs.
+) -> tuple[ControlRoad, dict[str, Reference]]:
+    """Split and fine-tune; return the road from there, and all tables of the split.
 
     Args:
         settings: The parameters.
@@ -143,7 +143,7 @@ def build(
         seed=seed,
         launcher=settings.launcher,
     )
-    return road, tables["test_pairs"]
+    return road, tables
 
 
 def _split(settings: Settings, seed: int, share: float | None) -> dict[str, Reference]:
@@ -170,22 +170,23 @@ def _run_draw(settings: Settings, cells: Sequence[Cell]) -> list[Result]:
 
 def _run_cell(settings: Settings, cell: Cell) -> Result:
     variant = settings.evidence.variant(cell.arm)
-    road, test_pairs = build(settings, cell.seed, cell.share, cell.arm)
+    road, tables = build(settings, cell.seed, cell.share, cell.arm)
+    test_pairs = tables["test_pairs"]
     arm = arms.run_arm(variant.arm, road)
     scores = steps.score(arm.model, test_pairs, road.reward, road.launcher)
-    shown = cell.shown_as or cell.share
+    name, share = cell.shown_as or (cell.arm, cell.share)
     job = OutcomeJob(
         scores=scores,
         test_pairs=test_pairs,
         calibration=Calibration.load(arm.model.location),
         data=settings.evidence.data,
-        share=shown,
-        arm=cell.arm,
+        share=share,
+        arm=name,
         draw=cell.seed,
     )
     outcomes = run(job, road.launcher)["outcomes"]
     accuracy = float(correct_pairs(scores).mean())
-    where = {"data": job.data, "share": shown, "arm": cell.arm, "seed": cell.seed}
+    where = {"data": job.data, "share": share, "arm": name, "seed": cell.seed}
     logger.info("%s: test accuracy %.1f %%", where, 100 * accuracy)
     known = where | {"human_labels": arm.labels, "test_accuracy": accuracy}
     return Result(outcomes, [known | row for row in _loops(road, arm, test_pairs)])
@@ -225,6 +226,3 @@ def _loops(
 def _changed(params: Params, changes: dict[str, Any]) -> Params:
     """Return parameters with changes, checked as the whole of them."""
     return type(params).model_validate({**params.model_dump(), **changes})
-
-
-__all__ = ["Cell", "Result", "Settings", "Variant", "build", "run_cells"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ser_kedro.evidence.arm_params import EvidenceParams
 from ser_kedro.evolution.params import EvolutionParams
@@ -13,6 +13,9 @@ from ser_kedro.pipelines.self_evolve.loops import max_loops
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.preferences.split import SplitParams
 from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
+
+if TYPE_CHECKING:
+    from ser_kedro.pipelines.evidence.draws import Cell, Settings
 
 Gathered = tuple[Reference, list[dict[str, Any]]]
 
@@ -28,13 +31,22 @@ def compare_arms(
     launcher: LauncherParams,
 ) -> Gathered:
     """Run every arm on every draw; return the rewards of the test pairs."""
-    cells = [
-        (arm, seed, data_split.labeled_share)
-        for seed in evidence.seeds
-        for arm in evidence.arms
-    ]
-    given = raw_preferences, data_split, model, sft, reward, self_evolve, evidence
-    return _gather(cells, *given, launcher)
+    from ser_kedro.pipelines.evidence.draws import Cell, Settings
+
+    settings = Settings(
+        raw_preferences,
+        data_split,
+        model,
+        sft,
+        reward,
+        self_evolve,
+        evidence,
+        self_evolve.last_loop(max_loops()),
+        launcher,
+    )
+    share = data_split.labeled_share
+    cells = [Cell(arm, seed, share) for seed in evidence.seeds for arm in evidence.arms]
+    return _gather(settings, cells)
 
 
 def label_efficiency(
@@ -48,49 +60,37 @@ def label_efficiency(
     launcher: LauncherParams,
 ) -> Gathered:
     """Run seed and SER for each share of labels; where all are, nothing evolves."""
-    cells = [
-        (arm, seed, share)
-        for seed in evidence.seeds
-        for share in evidence.shares
-        for arm in (("seed", "ser") if share < 1 else ("full",))
-    ]
-    given = raw_preferences, data_split, model, sft, reward, self_evolve, evidence
-    return _gather(cells, *given, launcher)
-
-
-def _gather(
-    cells: list[tuple[str, int, float]],
-    source: PreferenceSource,
-    split: SplitParams,
-    model: ModelParams,
-    sft: SftParams,
-    reward: RewardParams,
-    evolution: EvolutionParams,
-    evidence: EvidenceParams,
-    launcher: LauncherParams,
-) -> Gathered:
-    from ser_kedro.evidence.outcome_job import GatherJob
-    from ser_kedro.pipelines.evidence.draws import Cell, Settings, run_cells
+    from ser_kedro.pipelines.evidence.draws import Cell, Settings
 
     settings = Settings(
-        source=source,
-        split=split,
-        model=model,
-        sft=sft,
-        reward=reward,
-        evolution=evolution,
-        evidence=evidence,
-        loops=evolution.last_loop(max_loops()),
-        launcher=launcher,
+        raw_preferences,
+        data_split,
+        model,
+        sft,
+        reward,
+        self_evolve,
+        evidence,
+        self_evolve.last_loop(max_loops()),
+        launcher,
     )
     # All labels: those of the split's own share, and the pool's given back.
-    planned = [
-        Cell(arm, seed, share)
-        if share < 1
-        else Cell(arm, seed, split.labeled_share, shown_as=share)
-        for arm, seed, share in cells
+    whole = ("full", data_split.labeled_share, ("seed", 1.0))
+    cells = [
+        Cell(arm, seed, at, shown)
+        for seed in evidence.seeds
+        for share in evidence.shares
+        for arm, at, shown in (
+            (("seed", share, None), ("ser", share, None)) if share < 1 else (whole,)
+        )
     ]
-    results = run_cells(settings, planned)
+    return _gather(settings, cells)
+
+
+def _gather(settings: Settings, cells: list[Cell]) -> Gathered:
+    from ser_kedro.evidence.outcome_job import GatherJob
+    from ser_kedro.pipelines.evidence.draws import run_cells
+
+    results = run_cells(settings, cells)
     job = GatherJob(parts=tuple(result.outcomes for result in results))
     history = [row for result in results for row in result.history]
-    return run(job, launcher)["outcomes"], history
+    return run(job, settings.launcher)["outcomes"], history
