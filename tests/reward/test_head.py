@@ -21,8 +21,14 @@ from ser_kedro.preferences.schema import LABELED
 from ser_kedro.reward import steps
 from ser_kedro.reward.calibrate import Calibration
 from ser_kedro.reward.encode import Encoder
-from ser_kedro.reward.features import BackboneJob, FeatureRows, FeaturesJob, flipped
-from ser_kedro.reward.head import HEAD, load_head
+from ser_kedro.reward.features import (
+    HEAD,
+    BackboneJob,
+    FeatureRows,
+    FeaturesJob,
+    flipped,
+)
+from ser_kedro.reward.head import load_head
 from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.params import RewardParams
 from ser_kedro.reward.score import ScoreJob
@@ -223,6 +229,16 @@ def test_a_head_goes_on_from_a_head(train, sft_model):
         again.location / "backbone.safetensors"
     )
     assert (again.location / HEAD).stat().st_size < 1000
+    backbone = load_head(steps.backbone_of(again).location)
+    assert not backbone.weight.any()
+
+
+def test_other_loaders_miss_a_deep_head(train, sft_model):
+    model = train(sft_model, head_width=4)
+    _, report = AutoModelForSequenceClassification.from_pretrained(
+        model.location, output_loading_info=True
+    )
+    assert {name.split(".")[0] for name in report["missing_keys"]} == {"score"}
 
 
 def test_weights_and_soft_labels_count(table, train, sft_model, train_rows, labeled):

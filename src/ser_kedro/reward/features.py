@@ -25,13 +25,14 @@ if TYPE_CHECKING:
     from ser_kedro.reward.scorer import Scorer
 
 BACKBONE = "backbone.safetensors"
+HEAD = "head.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARDS = "shards"
 _COLUMNS = (("response_a", "response_b"), ("chosen", "rejected"))
 
 
 class BackboneJob(Job):
-    """Put a model's weights, all but its head's, where heads can share them.
+    """Put a model's weights, its head's apart from the others, where heads share them.
 
     Models with equal weights give equal fingerprints, whatever made them.
 
@@ -46,31 +47,31 @@ class BackboneJob(Job):
 
     @quiet()
     def work(self, workspace: Path) -> dict[str, Output]:
-        """Write ``model``: a sequence classifier without a head, and its tokenizer."""
+        """Write ``model``: a classifier with a head of zeros, and its tokenizer."""
+        import torch
         from safetensors.torch import save_file
 
         from ser_kedro.reward.model import head_name, load_reward_model
 
         model, tokenizer = load_reward_model(self.start.location, seed=0)
-        name_of_head = head_name(model)
-        head = model.get_submodule(name_of_head)
-        weights = {
-            name: value.contiguous()
-            for name, value in model.state_dict().items()
-            if not name.startswith(f"{name_of_head}.")
-        }
+        name = head_name(model)
+        head = model.get_submodule(name)
+        torch.nn.init.zeros_(head.weight)
+        if head.bias is not None:
+            torch.nn.init.zeros_(head.bias)
+        files: dict[str, dict[str, torch.Tensor]] = {BACKBONE: {}, HEAD: {}}
+        for key, value in model.state_dict().items():
+            file = HEAD if key.startswith(f"{name}.") else BACKBONE
+            files[file][key] = value.contiguous()
         folder = workspace / "model"
         model.config.architectures = [type(model).__name__]
         model.config.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-        save_file(weights, folder / BACKBONE, metadata={"format": "pt"})
+        for file, weights in files.items():
+            save_file(weights, folder / file, metadata={"format": "pt"})
         index = {
-            "metadata": {
-                "head": name_of_head,
-                "features": head.in_features,
-                "biased": head.bias is not None,
-            },
-            "weight_map": dict.fromkeys(weights, BACKBONE),
+            "metadata": {"head": name, "features": head.in_features},
+            "weight_map": {key: file for file in files for key in files[file]},
         }
         write_json(folder / INDEX, index)
         return {

@@ -15,7 +15,7 @@ from ser_kedro.launch.job import Job, Output
 from ser_kedro.launch.json import read_json, write_json
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.table import read_table, write_table
-from ser_kedro.reward.features import INDEX, FeatureRows, flipped
+from ser_kedro.reward.features import BACKBONE, HEAD, INDEX, FeatureRows, flipped
 from ser_kedro.reward.params import RewardParams
 from ser_kedro.reward.quiet import quiet
 from ser_kedro.reward.score import SCORES, score_batches
@@ -24,7 +24,6 @@ from ser_kedro.reward.validation import calibrate_model
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-HEAD = "head.safetensors"
 # Features of one block that is scored at once.
 _BLOCK = 4096
 
@@ -174,22 +173,23 @@ class TrainHeadJob(Job):
 
     def _save(self, head: Any, folder: Path) -> None:
         import torch
-        from safetensors.torch import save_file
+        from safetensors.torch import load_file, save_file
 
         from ser_kedro.reward.model import DEEP_HEAD
 
         share(self.backbone.location, folder)
-        if not isinstance(head, torch.nn.Linear):
-            save_file(head.state_dict(), folder / DEEP_HEAD)
+        if isinstance(head, torch.nn.Linear):
+            weights = load_file(folder / HEAD)  # of zeros, with its bias if it has one
+            name = read_json(folder / INDEX)["metadata"]["head"]
+            weights[f"{name}.weight"] = head.weight.data
+            save_file(weights, folder / HEAD, metadata={"format": "pt"})
             return
+        # No loader but ours knows this head: others must say that one is missing.
+        save_file(head.state_dict(), folder / DEEP_HEAD)
+        (folder / HEAD).unlink()
         index = read_json(folder / INDEX)
-        known = index["metadata"]
-        weights = {f"{known['head']}.weight": head.weight.data}
-        if known["biased"]:  # it would cancel in every comparison
-            weights[f"{known['head']}.bias"] = torch.zeros(1)
-        save_file(weights, folder / HEAD, metadata={"format": "pt"})
-        index["weight_map"] |= dict.fromkeys(weights, HEAD)
-        write_json(folder / INDEX, index)
+        kept = {k: v for k, v in index["weight_map"].items() if v != HEAD}
+        write_json(folder / INDEX, {**index, "weight_map": kept})
 
 
 class ScoreHeadJob(Job):
@@ -267,10 +267,10 @@ def scale(head: Any, shift: Tensor, factor: Tensor) -> Any:
 
 
 def share(source: Path, folder: Path) -> None:
-    """Make ``folder`` of the files of ``source``, its weights linked and not copied."""
+    """Make ``folder`` of the files of ``source``, the large one linked, not copied."""
     folder.mkdir(exist_ok=True)
     for file in source.iterdir():
-        copy = os.link if file.suffix == ".safetensors" else shutil.copy
+        copy = os.link if file.name == BACKBONE else shutil.copy
         (folder / file.name).unlink(missing_ok=True)
         copy(file, folder / file.name)
 
