@@ -1,24 +1,108 @@
-"""docs/results.md: one section for each command that measures something."""
+"""docs/results.md and docs/results.json out of the outcomes of the arms.
+
+Usage: python scripts/results_page.py --development FILE ... [--confirmation FILE ...]
+           [--labels DATA=NUMBER ...]
+
+A FILE is a table of outcomes (.arrow), or a reference to one in the store (.json), as
+the catalog keeps it. ``--labels`` says how many human labels a share of 1 is.
+"""
 
 from __future__ import annotations
 
+import argparse
+import shlex
+import subprocess
+import sys
+from importlib.metadata import version
 from pathlib import Path
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "results.md"
+import pyarrow as pa
+
+from ser_kedro.errors import SerKedroError
+from ser_kedro.evidence.params import EvaluationParams
+from ser_kedro.evidence.results import PHASES, Page, Provenance, results_page
+from ser_kedro.launch.json import plain, read_json, write_json
+from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.table import map_table, read_table
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+LIBRARIES = ("torch", "transformers", "trl", "scipy", "scikit-learn")
 HEAD = """# Results
 
 Every figure here was printed by the command that its section names.
 """
 
 
-def write_section(name: str, text: str) -> None:
+def write_section(name: str, text: str, docs: Path = DOCS) -> None:
     """Replace the section ``name`` of the page, or add it at the end."""
+    file = docs / "results.md"
     start, end = f"<!-- {name} -->", f"<!-- end of {name} -->"
-    page = PAGE.read_text("utf-8") if PAGE.is_file() else HEAD
+    page = file.read_text("utf-8") if file.is_file() else HEAD
     section = f"{start}\n{text.strip()}\n{end}\n"
     if start in page:
         before, rest = page.split(start, 1)
         page = before + section.rstrip("\n") + rest.split(end, 1)[1]
     else:
         page = f"{page.rstrip()}\n\n{section}"
-    PAGE.write_text(page, "utf-8")
+    file.write_text(page, "utf-8")
+
+
+def commit() -> str:
+    """Return the commit that is checked out, marked where the tree differs from it."""
+    command = ["git", "describe", "--always", "--dirty", "--exclude", "*"]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+
+
+def outcomes(file: Path) -> pa.Table:
+    """Return the table of outcomes that a file holds or refers to."""
+    if file.suffix == ".json":
+        return read_table(Reference.model_validate(read_json(file)))
+    return map_table(file)
+
+
+def write_page(page: Page, docs: Path) -> None:
+    """Write text, rows and figures; figures as SVG files."""
+    write_section("evidence", page.markdown, docs)
+    write_json(docs / "results.json", plain(page.rows))
+    (docs / "figures").mkdir(exist_ok=True)
+    for name, figure in page.figures.items():
+        figure.write_image(docs / "figures" / f"{name}.svg")
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Read the outcomes and write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for phase in PHASES:
+        parser.add_argument(f"--{phase}", nargs="+", type=Path, default=[])
+    parser.add_argument("--labels", nargs="*", default=[], metavar="DATA=NUMBER")
+    parser.add_argument("--docs", type=Path, default=DOCS, help="where to write")
+    given = parser.parse_args(arguments)
+    words = sys.argv[1:] if arguments is None else arguments
+    labels = dict(text.split("=", 1) for text in given.labels)
+    try:
+        page = results_page(
+            {
+                phase: pa.concat_tables(map(outcomes, files))
+                for phase in PHASES
+                if (files := getattr(given, phase))
+            },
+            Provenance(
+                f"python scripts/results_page.py {shlex.join(words)}",
+                commit(),
+                {name: version(name) for name in LIBRARIES},
+            ),
+            EvaluationParams(),
+            {name: int(number) for name, number in labels.items()},
+        )
+    except SerKedroError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        sys.exit(2)
+    write_page(page, given.docs)
+    print(page.markdown)
+
+
+if __name__ == "__main__":
+    main()

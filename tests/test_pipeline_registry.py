@@ -7,7 +7,8 @@ def test_only_evaluation_reads_test_pairs_and_audit():
     road = register_pipelines()["self_evolve"]
     readers = {node.name for node in road.nodes if HIDDEN & set(node.inputs)}
 
-    assert readers == {"score_test", "evaluate_loops", "report"}
+    evaluation = {"score_test", "evaluate_loops", "diagnose", "score_further", "report"}
+    assert readers == evaluation
     assert all(
         "evaluation" in road.filter(node_names=[n]).nodes[0].tags for n in readers
     )

@@ -1,6 +1,7 @@
 """Whatever people preferred in the pool, the road makes the same model."""
 
 import json
+import shutil
 
 import pandas as pd
 import pyarrow as pa
@@ -23,6 +24,36 @@ IDENTITY_LEAK = (
     "\n\nPair.pair_id = property(lambda self:"
     " hashlib.sha256((str(self.prompt) + self.chosen).encode()).hexdigest()[:32])\n",
 )
+
+FIRST_SELECTION = "self_evolve.loop_1.select"
+# The authors' deleted filter: it keeps the self-labels that people agree with.
+SELECTION_LEAK = """
+
+def _with_people(work):
+    def leaky(self, workspace):
+        from ser_kedro.launch.reference import project_root
+
+        outputs = work(self, workspace)
+        tables = []
+        (audit,) = project_root().glob("data/store/data_split/*/audit_labels.arrow")
+        for file in (audit, workspace / "selection.arrow"):
+            with pa.OSFile(str(file)) as source:
+                tables.append(pa.ipc.open_stream(source).read_all())
+        truth, selection = tables
+        known = dict(zip(*(truth[n].to_pylist() for n in truth.column_names)))
+        labels = zip(*(selection[n].to_pylist() for n in ("pair_id", "a_preferred")))
+        kept = selection.filter(pa.array([known[i] == label for i, label in labels]))
+        written = write_table(
+            workspace, "selection", kept.to_batches(), kept.schema,
+            outputs["selection"].metrics,
+        )
+        return {**outputs, "selection": written}
+
+    return leaky
+
+
+SelectJob.work = _with_people(SelectJob.work)
+"""
 
 
 def rows_of(part):
@@ -63,10 +94,11 @@ def key(row):
     return row["prompt"], frozenset((row["chosen"], row["rejected"]))
 
 
-def run_with(kedro, project, pipeline, rows):
-    write(project / "raw.jsonl", rows)
-    write(project / "test.jsonl", rows_of("test"))
-    options = ("--env", "own", "--params", PARAMS)
+def run_with(kedro, project, pipeline, rows, *more):
+    if rows is not None:  # else those that are there
+        write(project / "raw.jsonl", rows)
+        write(project / "test.jsonl", rows_of("test"))
+    options = ("--env", "own", "--params", PARAMS, *more)
     done = kedro("run", "--pipelines", pipeline, *options, cwd=project)
     assert done.returncode == 0, done.stderr
 
@@ -175,3 +207,35 @@ def test_comparison_catches_a_leak(new_project, kedro, leak):
     run_with(kedro, one, "data_split", rows)
     run_with(kedro, other, "data_split", flip_pool(one, rows))
     assert "unlabeled_pairs" in differing_tables(one, other)
+
+
+def selection_of_loop_1(project):
+    folder = "data/own/05_model_input/self_evolve/loop_1/selection.json"
+    file = max(project.glob(f"{folder}/*/selection.json"))
+    return (project / json.loads(file.read_text())["path"]).read_bytes()
+
+
+def test_comparison_catches_a_leak_in_the_selection(twins, tmp_path, kedro):
+    one, other = (
+        shutil.copytree(twin, tmp_path / name)
+        for twin, name in zip(twins, ("one", "other"), strict=True)
+    )
+    for copy in (one, other):
+        with (copy / "src/ser_kedro/reward/select.py").open("a") as source:
+            source.write(SELECTION_LEAK)
+        run_with(kedro, copy, "self_evolve", None, "--to-nodes", FIRST_SELECTION)
+    assert differing_tables(one, other) == []
+    selections = [selection_of_loop_1(copy) for copy in (one, other)]
+    assert selections[0] != selections[1]
+    ids = [
+        pa.ipc.open_stream(data).read_all()["pair_id"].to_pylist()
+        for data in selections
+    ]
+    # What people agree with under one truth, they reject under its opposite.
+    assert ids[0] and ids[1] and not set(ids[0]) & set(ids[1])
+
+
+def test_without_a_leak_the_selection_is_the_same(twins):
+    one, other = map(selection_of_loop_1, twins)
+    assert one == other
+    assert pa.ipc.open_stream(one).read_all().num_rows > 0

@@ -21,7 +21,10 @@ TABLES = (
     *("audit_labels", "test_pairs", "ppo_prompts"),
 )
 FRAMES = ("evolution_history",)
-OTHERS = ("loop_history", "data_report", "evolution_summary", "evolution_figure")
+OTHERS = (
+    *("loop_history", "data_report", "evolution_summary", "evolution_figure"),
+    *("diagnostics", "further_tests", "reliability_figure", "length_figure"),
+)
 
 # What a user types into plain Python; prints the kind of what every name loads as.
 SESSION = """
@@ -195,6 +198,10 @@ def test_other_data_load(loaded):
         "data_report": "dict",
         "evolution_summary": "str",
         "evolution_figure": "Figure",
+        "diagnostics": "dict",
+        "further_tests": "dict",
+        "reliability_figure": "Figure",
+        "length_figure": "Figure",
     }
     assert loaded["raw_preferences"]["type"] == "PreferenceSource"
 
@@ -204,6 +211,7 @@ def test_previews_of_all_data(road, python):
     assert done.returncode == 0, done.stderr
     shown = json.loads(done.stdout.splitlines()[-1])
     names = {*MODELS, *TABLES, *FRAMES, "raw_preferences", "evolution_figure"}
+    names |= {"diagnostics", "further_tests", "reliability_figure", "length_figure"}
     loop_data = {
         f"self_evolve.loop_{loop}.{name}"
         for loop in range(1, 5)

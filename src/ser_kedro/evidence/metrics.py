@@ -20,10 +20,41 @@ class Estimate:
     low: float
     high: float
 
+    @classmethod
+    def read(cls, values: dict[str, float | None]) -> Estimate:
+        """Return what JSON holds of an estimate, which has no word for NaN."""
+        return cls(**{k: float("nan") if v is None else v for k, v in values.items()})
+
     @property
     def excludes_zero(self) -> bool:
         """The interval lies on one side of zero."""
         return self.low > 0 or self.high < 0
+
+    def verdict(self) -> str:
+        """Name a difference: ``a gain``, ``a loss`` or ``not resolved``."""
+        if not self.excludes_zero:
+            return "not resolved"
+        return "a gain" if self.value > 0 else "a loss"
+
+    def points(self) -> str:
+        """Return a difference of shares in points, ends that are unknown as ``–``."""
+        value, low, high = map(points, (self.value, self.low, self.high))
+        return f"{value} points [{low}, {high}]"
+
+    def percent(self) -> str:
+        """Return a share in per cent, ends that are unknown as ``–``."""
+        value, low, high = map(percent, (self.value, self.low, self.high))
+        return f"{value} [{low}, {high}]"
+
+
+def points(value: float) -> str:
+    """Return a difference of shares in points; ``–`` where it is not known."""
+    return f"{100 * value:+.1f}" if np.isfinite(value) else "–"
+
+
+def percent(value: float) -> str:
+    """Return a share in per cent; ``–`` where it is not known."""
+    return f"{100 * value:.1f}" if np.isfinite(value) else "–"
 
 
 def correct(chosen: Floats, rejected: Floats) -> Floats:

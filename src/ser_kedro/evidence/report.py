@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,7 @@ def summary(
     gained: Estimate,
     labels: LabelBudget,
     data_report: dict[str, Any],
+    further: Sequence[str] = (),
 ) -> str:
     """Return the summary: loop by loop, seed → evolved, labels used, rows dropped.
 
@@ -64,6 +66,7 @@ def summary(
         gained: Difference in test accuracy, evolved minus seed, in [-1, 1].
         labels: Human labels used.
         data_report: What ``data_split`` reported.
+        further: Lines on calibration, length and other test sets.
     """
     lines = [
         "# Self-evolution, loop by loop",
@@ -80,6 +83,8 @@ def summary(
         *_row_lines(data_report),
         _length_line(history),
         "",
+        *further,
+        *([""] if further else []),
     ]
     return "\n".join(lines)
 
@@ -143,15 +148,14 @@ def _gain_line(history: pd.DataFrame, gained: Estimate) -> str:
     seed, kept = history.iloc[0], history[history["selected_model"]].iloc[0]
     if kept["loop"] == 0:
         verdict = "no loop was better by the validation pairs, so the seed is kept"
-    elif gained.excludes_zero:
-        verdict = "a gain" if gained.value > 0 else "a loss"
     else:
-        verdict = "not resolved on this test set"
+        verdict = gained.verdict()
+        if not gained.excludes_zero:
+            verdict += " on this test set"
     return (
         f"Seed → evolved (loop {kept['loop']}, marked *):"
         f" {_percent(seed['test_accuracy'])} → {_percent(kept['test_accuracy'])},"
-        f" {100 * gained.value:+.1f} points"
-        f" [{100 * gained.low:+.1f}, {100 * gained.high:+.1f}]: {verdict}."
+        f" {gained.points()}: {verdict}."
     )
 
 

@@ -2,7 +2,13 @@
 
 from kedro.pipeline import Pipeline, node, pipeline
 
-from ser_kedro.pipelines.evaluation.nodes import evaluate_loops, report, score_test
+from ser_kedro.pipelines.evaluation.nodes import (
+    diagnose,
+    evaluate_loops,
+    report,
+    score_further,
+    score_test,
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -33,11 +39,37 @@ def create_pipeline() -> Pipeline:
                 name="evaluate_loops",
             ),
             node(
+                diagnose,
+                inputs=[
+                    "loop_history",
+                    "test_scores",
+                    "test_pairs",
+                    "raw_preferences",
+                    "params:evaluation",
+                ],
+                outputs=["diagnostics", "reliability_figure", "length_figure"],
+                name="diagnose",
+            ),
+            node(
+                score_further,
+                inputs=[
+                    "loop_history",
+                    "test_pairs",
+                    "params:reward",
+                    "params:evaluation",
+                    "params:launcher",
+                ],
+                outputs="further_tests",
+                name="score_further",
+            ),
+            node(
                 report,
                 inputs=[
                     "evolution_history",
                     "test_scores",
                     "test_pairs",
+                    "diagnostics",
+                    "further_tests",
                     "data_report",
                     "sft_model",
                     "params:sft",

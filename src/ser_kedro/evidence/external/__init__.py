@@ -1,0 +1,1 @@
+"""Further test sets: preference files, and the formats of three benchmarks."""

@@ -1,0 +1,109 @@
+"""Score a further test set with our scorer."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+from pydantic import Field
+
+from ser_kedro.evidence.external.params import ExternalTest
+from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.table import write_table
+from ser_kedro.reward.params import Precision
+from ser_kedro.reward.quiet import quiet
+
+# One row a response; an item's right responses come first.
+EXTERNAL = pa.schema(
+    [
+        ("item", pa.int64()),
+        ("name", pa.string()),
+        ("group", pa.string()),
+        ("subset", pa.string()),
+        ("right", pa.bool_()),
+        ("reward", pa.float32()),
+    ]
+)
+_SHARD = 512
+
+
+class ScoreExternalJob(Job):
+    """Rewards of every response of a further test set.
+
+    Attributes:
+        model: A reward model.
+        test: The test set; it counts by its content.
+        max_length: As the model was trained with.
+        score_tokens: Padded tokens of one batch.
+        packing: Let responses share their prompt's row, where that is exact.
+        precision: As in ``TrainingParams``.
+    """
+
+    stage: ClassVar[str] = "external_scores"
+    libraries: ClassVar[tuple[str, ...]] = (
+        "torch",
+        "transformers",
+        "tokenizers",
+        "trl",
+    )
+
+    model: Reference
+    test: ExternalTest
+    max_length: int = Field(ge=8)
+    score_tokens: int = Field(ge=8)
+    packing: bool = True
+    precision: Precision = "auto"
+
+    @quiet()
+    def work(self, workspace: Path) -> dict[str, Output]:
+        """Write ``scores``; rows that were dropped are counted in its metrics.
+
+        Raises:
+            DataError: If the test set cannot be read.
+        """
+        from ser_kedro.evidence.external.read import Item, read_items
+        from ser_kedro.reward.scorer import Scorer
+
+        dropped: Counter[str] = Counter()
+        items = list(read_items(self.test, dropped))
+        scorer = Scorer.load(
+            self.model.location,
+            self.max_length,
+            self.score_tokens,
+            packing=self.packing,
+            precision=self.precision,
+        )
+
+        def batch(first: int, part: list[Item]) -> pa.RecordBatch:
+            rows = [
+                (first + number, item, side, text)
+                for number, item in enumerate(part)
+                for side, texts in ((True, item.right), (False, item.wrong))
+                for text in texts
+            ]
+            prompts = [
+                [{"role": turn.role, "content": turn.content} for turn in item.prompt]
+                for _, item, _, _ in rows
+            ]
+            rewards = scorer.text_rewards(prompts, [text for *_, text in rows])
+            return pa.RecordBatch.from_arrays(
+                [
+                    pa.array([number for number, *_ in rows], pa.int64()),
+                    pa.array([item.name for _, item, _, _ in rows]),
+                    pa.array([item.group for _, item, _, _ in rows]),
+                    pa.array([item.subset for _, item, _, _ in rows]),
+                    pa.array([side for _, _, side, _ in rows], pa.bool_()),
+                    pa.array(rewards, pa.float32()),
+                ],
+                schema=EXTERNAL,
+            )
+
+        batches = (
+            batch(first, items[first : first + _SHARD])
+            for first in range(0, len(items), _SHARD)
+        )
+        metrics = {"items": len(items), "dropped": dict(dropped)}
+        return {"scores": write_table(workspace, "scores", batches, EXTERNAL, metrics)}

@@ -1,0 +1,74 @@
+"""Which further test sets there are."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+from ser_kedro.preferences.source import PreferenceSource
+
+BENCHMARKS = ("reward_bench", "reward_bench_2", "rm_bench")
+Format = Literal[
+    "pairs",
+    "hh",
+    "ser",
+    "scored",
+    "upvoted",
+    "reward_bench",
+    "reward_bench_2",
+    "rm_bench",
+]
+
+
+class ExternalTest(BaseModel):
+    """A test set beside the run's own.
+
+    Attributes:
+        name: What reports call it.
+        format: A format of preference data, or a benchmark: ``reward_bench``,
+            ``reward_bench_2``, ``rm_bench``.
+        path: File, folder, URL or ``hub://`` place, as of preference data.
+
+    Raises:
+        ValueError: If nothing is at ``path``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(min_length=1)
+    format: Format
+    path: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        """Refuse a place that is not there before anything is trained."""
+        if not self.source.exists():
+            raise ValueError(
+                f"{self.path} is not there; give the file, folder, URL or"
+                " hub://OWNER/NAME of the test set"
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _serialize(
+        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> Any:
+        # Inside a job's fingerprint it counts by its content, wherever it lies.
+        if info.context and info.context.get("identity"):
+            return [self.format, self.source.identity]
+        return handler(self)
+
+    @property
+    def source(self) -> PreferenceSource:
+        """The place, as a source of pairs; benchmarks are read as records."""
+        known = "pairs" if self.format in BENCHMARKS else self.format
+        return PreferenceSource(format=known, path=self.path)

@@ -1,0 +1,286 @@
+"""The results page: what the arms' outcomes say, as rows, as text and as figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from ser_kedro.errors import DataError
+from ser_kedro.evidence import results_text as text
+from ser_kedro.evidence.breakdown import equal_bins
+from ser_kedro.evidence.calibration import calibration_error
+from ser_kedro.evidence.compare import (
+    BASELINE,
+    CEILING,
+    Comparison,
+    accuracy_of,
+    compare,
+)
+from ser_kedro.evidence.efficiency import Saving, savings
+from ser_kedro.evidence.intervals import infer
+from ser_kedro.evidence.metrics import Estimate
+from ser_kedro.evidence.outcomes import Key, Outcomes, by_data
+from ser_kedro.evidence.params import EvaluationParams
+from ser_kedro.evidence.results_figures import arms_figure, efficiency_figure
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+DEVELOPMENT, CONFIRMATION = "development", "confirmation"
+PHASES = (DEVELOPMENT, CONFIRMATION)
+# What any sound measurement shows; where it does not, the page says so.
+EXPECTED = (("random_labels", BASELINE), (BASELINE, CEILING), ("ser", "leaky"))
+_THIRDS = ("hardest", "middle", "easiest")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the figures come from.
+
+    Attributes:
+        command: What printed them.
+        commit: Of the project.
+        versions: Of the libraries that matter, by name.
+    """
+
+    command: str
+    commit: str
+    versions: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Section:
+    """One data set in one phase.
+
+    Attributes:
+        data: Its name.
+        phase: ``development`` or ``confirmation``.
+        draws: Seeds of the baseline.
+        comparisons: Every arm at every share.
+        expected: Pairs of arms that should differ, with the measured difference.
+        savings: What evolution saves in labels, where several shares were measured.
+        parts: Accuracy of each arm by source and by difficulty, by name of the part.
+        calibration: Calibration error of each arm before and after its temperature.
+        curve: Accuracy of ``seed`` and ``ser`` by share.
+    """
+
+    data: str
+    phase: str
+    draws: list[int]
+    comparisons: list[Comparison]
+    expected: list[tuple[str, str, float, Estimate]] = field(default_factory=list)
+    savings: list[Saving] = field(default_factory=list)
+    parts: dict[str, dict[Key, Estimate]] = field(default_factory=dict)
+    calibration: dict[Key, tuple[float, float]] = field(default_factory=dict)
+    curve: dict[str, list[tuple[float, Estimate]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Page:
+    """The results of all data sets.
+
+    Attributes:
+        markdown: Text and tables, which link the figures as ``figures/NAME.svg``.
+        rows: One an arm, share and phase, for ``results.json``.
+        figures: Plotly figures by name.
+    """
+
+    markdown: str
+    rows: list[dict[str, Any]]
+    figures: dict[str, Figure]
+
+
+def results_page(
+    phases: Mapping[str, pa.Table],
+    provenance: Provenance,
+    params: EvaluationParams,
+    labels: Mapping[str, int] | None = None,
+) -> Page:
+    """Return the page of what was measured.
+
+    Args:
+        phases: Rows of ``OUTCOMES`` by phase; ``development`` at least.
+        provenance: Where they come from.
+        params: How to report.
+        labels: Human labels of a data set at a share of 1, by name, so that savings
+            can be told as numbers.
+
+    Raises:
+        DataError: If a draw or a prompt of the confirmation was seen in development,
+            or the outcomes are not complete.
+    """
+    check_untouched(phases)
+    sections = [
+        section(outcomes, phase, params)
+        for phase in PHASES
+        if phase in phases
+        for outcomes in by_data(phases[phase])
+    ]
+    names = sorted({one.data for one in sections})
+    figures: dict[str, Figure] = {}
+    blocks = [text.heading(provenance, params)]
+    for name in names:
+        of_data = [one for one in sections if one.data == name]
+        figures[f"{name}_arms"] = arms_figure(
+            name, {one.phase: one.comparisons for one in of_data}
+        )
+        for one in of_data:
+            if one.savings:
+                key = f"{name}_{one.phase}_labels"
+                figures[key] = efficiency_figure(name, one.curve)
+        blocks.append(
+            text.data_section(name, of_data, PHASES, params, (labels or {}).get(name))
+        )
+    rows = [row for one in sections for row in section_rows(one)]
+    return Page("\n".join(blocks), rows, figures)
+
+
+def section(outcomes: Outcomes, phase: str, params: EvaluationParams) -> Section:
+    """Return all that is said of one data set in one phase."""
+    saved = savings(outcomes, params)
+    known = outcomes.shares(BASELINE)
+    return Section(
+        data=outcomes.data,
+        phase=phase,
+        draws=outcomes.draws((BASELINE, known[0])) if known else [],
+        comparisons=compare(outcomes, params),
+        expected=_expected(outcomes, params),
+        savings=saved,
+        parts=_parts(outcomes, params),
+        calibration=_calibration(outcomes, params),
+        curve={
+            arm: [
+                (share, accuracy_of(outcomes, (arm, share), params))
+                for share in outcomes.shares(arm)
+            ]
+            for arm in (BASELINE, "ser")
+        }
+        if saved
+        else {},
+    )
+
+
+def section_rows(found: Section) -> list[dict[str, Any]]:
+    """Return the rows of ``results.json``; shares and accuracies in [0, 1]."""
+    rows = []
+    for row in found.comparisons:
+        difference, gap = row.difference, row.gap_closed
+        rows.append(
+            {
+                "data": found.data,
+                "arm": row.arm,
+                "seeds": row.draws,
+                "accuracy": row.accuracy.value,
+                "low": row.accuracy.low,
+                "high": row.accuracy.high,
+                "difference_to_seed": difference and difference.value,
+                "difference_low": difference and difference.low,
+                "difference_high": difference and difference.high,
+                "gap_closed": gap and gap.value,
+                "gap_closed_low": gap and gap.low,
+                "gap_closed_high": gap and gap.high,
+                "phase": found.phase,
+                "share": row.share,
+                "p_holm": row.holm,
+                "verdict": row.verdict,
+                "smallest_difference": row.smallest,
+            }
+        )
+    return rows
+
+
+def check_untouched(phases: Mapping[str, pa.Table]) -> None:
+    """Check that the confirmation saw no draw and no prompt of the development.
+
+    Raises:
+        DataError: If it did.
+    """
+    if set(phases) - set(PHASES) or DEVELOPMENT not in phases:
+        raise DataError(f"outcomes: the phases are {' and '.join(PHASES)}")
+    if CONFIRMATION not in phases:
+        return
+    for column in ("seed", "group"):
+        seen, fresh = (
+            {
+                (row["data"], row[column])
+                for row in phases[phase]
+                .group_by(["data", column])
+                .aggregate([])
+                .to_pylist()
+            }
+            for phase in PHASES
+        )
+        if both := sorted(seen & fresh):
+            what = "draw" if column == "seed" else "prompt group"
+            raise DataError(
+                f"confirmation: {what} {both[0][1]} of {both[0][0]} was used in"
+                " development too; confirm on draws and prompts that nobody has seen"
+            )
+
+
+def _expected(
+    outcomes: Outcomes, params: EvaluationParams
+) -> list[tuple[str, str, float, Estimate]]:
+    found = []
+    for low, high in EXPECTED:
+        for share in outcomes.shares(high):
+            keys = (low, share), (high, share)
+            if keys[0] in outcomes.keys and outcomes.draws(*keys):
+                contrast = infer(outcomes.cells({keys[1]: 1, keys[0]: -1}))
+                found.append((low, high, share, contrast.estimate(params.confidence)))
+    return found
+
+
+def _parts(
+    outcomes: Outcomes, params: EvaluationParams
+) -> dict[str, dict[Key, Estimate]]:
+    """Return accuracies by source, and by thirds of the full model's margin."""
+    named = outcomes.frame["source"].to_numpy()
+    masks: dict[str, Any] = {}
+    if len(sources := sorted(set(named))) > 1:
+        masks |= {f"source {source}": named == source for source in sources}
+    masks |= _difficulty(outcomes)
+    found: dict[str, dict[Key, Estimate]] = {}
+    for name, mask in masks.items():
+        part = outcomes.where(mask)
+        found[name] = {key: accuracy_of(part, key, params) for key in part.keys}
+    return found
+
+
+def _calibration(
+    outcomes: Outcomes, params: EvaluationParams
+) -> dict[Key, tuple[float, float]]:
+    found: dict[Key, list[tuple[float, float]]] = {}
+    for (arm, share, _), rows in outcomes.frame.groupby(["arm", "share", "seed"]):
+        margins = (rows["chosen_reward"] - rows["rejected_reward"]).to_numpy(np.float64)
+        errors = (
+            calibration_error(margins, params.bins),
+            calibration_error(margins / rows["temperature"].to_numpy(), params.bins),
+        )
+        found.setdefault((arm, share), []).append(errors)
+    means = {key: np.mean(errors, axis=0) for key, errors in found.items()}
+    return {key: (float(mean[0]), float(mean[1])) for key, mean in means.items()}
+
+
+def _difficulty(outcomes: Outcomes) -> dict[str, Any]:
+    """Return masks of the thirds of each draw's pairs, by the full model's margin."""
+    frame = outcomes.frame
+    full = frame[frame["arm"] == CEILING]
+    if full.empty:
+        return {}
+    ease = (full["chosen_reward"] - full["rejected_reward"]).abs()
+    by_pair = ease.groupby([full["seed"], full["pair_id"]]).mean()
+    thirds = by_pair.groupby(level="seed").transform(
+        lambda values: equal_bins(values.to_numpy(), len(_THIRDS))
+    )
+    place = thirds.rename("third")
+    of_row = frame.join(place, on=["seed", "pair_id"])["third"].to_numpy()
+    return {
+        f"{name} third": of_row == number
+        for number, name in enumerate(_THIRDS)
+        if (of_row == number).any()
+    }
