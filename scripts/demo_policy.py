@@ -20,7 +20,7 @@ import numpy as np
 from demo_road import ROOT, build, parameters
 
 from ser_kedro.evidence import arms
-from ser_kedro.evidence.arms import Road
+from ser_kedro.evidence.arms import ControlRoad
 from ser_kedro.evidence.draws import mean_over_draws
 from ser_kedro.evidence.metrics import Estimate, Floats
 from ser_kedro.evidence.overoptimisation import figure, find_overoptimisation
@@ -57,7 +57,8 @@ EVALUATION = EvaluationParams()
 class Draw:
     """One draw of the demo: its road, its world and its parameters."""
 
-    road: Road
+    road: ControlRoad
+    tables: dict[str, Reference]
     world: WorldParams
     ppo: PpoParams
     evaluation: PolicyEvaluationParams
@@ -67,8 +68,10 @@ class Draw:
         """Run the road up to the seed model."""
         values = parameters({})
         world = {**values["data"]["world"], "seed": seed}
+        road, tables = build(seed)
         return cls(
-            build(seed),
+            road,
+            tables,
             WorldParams.model_validate(world),
             PpoParams.model_validate(values["ppo"]),
             PolicyEvaluationParams.model_validate(values["policy_evaluation"]),
@@ -77,9 +80,9 @@ class Draw:
     def reward_models(self, wanted: list[str]) -> dict[str, Reference]:
         """Return the reward models of some arms."""
         makers = {
-            "seed": lambda road: road.seed_model,
-            "evolved": lambda road: arms.evolve(road).best,
-            "full": arms.full,
+            "seed": lambda road: road.seed_model(),
+            "evolved": lambda road: arms.ser(road).model,
+            "full": lambda road: arms.full(road).model,
         }
         return {arm: makers[arm](self.road) for arm in wanted}
 
@@ -88,7 +91,7 @@ class Draw:
         job = PpoJob(
             sft_model=self.road.sft_model,
             reward_model=reward_model,
-            prompts=self.road.tables["ppo_prompts"],
+            prompts=self.tables["ppo_prompts"],
             params=PpoParams.model_validate(self.ppo.model_dump() | changes),
             reward_max_length=self.road.reward.max_length,
             score_tokens=self.road.reward.score_tokens,
@@ -105,7 +108,7 @@ class Draw:
         job = AnswersJob(
             model=model,
             start=self.road.sft_model,
-            prompts=self.road.tables["test_pairs"],
+            prompts=self.tables["test_pairs"],
             count=self.evaluation.prompts,
             batch_size=self.evaluation.batch_size,
             params=self.ppo,
@@ -176,7 +179,7 @@ def one_seed(seed: int, kept_only: bool) -> tuple[dict[str, Any], dict[str, Floa
     answers = kept(draw, models)
     row: dict[str, Any] = {
         "seed": seed,
-        "loop_kept": models["evolved"] != draw.road.seed_model,
+        "loop_kept": models["evolved"] != draw.road.seed_model(),
     }
     if not kept_only:
         others, histories, row["matched_steps"] = matched(draw, models)
@@ -202,7 +205,7 @@ def one_seed(seed: int, kept_only: bool) -> tuple[dict[str, Any], dict[str, Floa
 def long_run(seed: int) -> dict[str, Any]:
     """Train against the seed's evolved model for long, without a penalty; draw it."""
     draw = Draw.of(seed)
-    made = draw.train(arms.evolve(draw.road).best, **LONG)
+    made = draw.train(arms.ser(draw.road).model, **LONG)
     rows = held_out(made["history"])
     steps = [row["step"] for row in rows]
     proxy, gold, kl = (

@@ -8,17 +8,16 @@ from typing import Any
 import yaml
 
 from ser_kedro.configuration import ProjectConfigLoader
-from ser_kedro.evidence.arms import Road
+from ser_kedro.evidence.arm_params import EvidenceParams
+from ser_kedro.evidence.arms import ControlRoad
 from ser_kedro.evidence.history import correct_pairs
 from ser_kedro.evolution.params import EvolutionParams
-from ser_kedro.launch.params import INLINE
 from ser_kedro.launch.reference import Reference
-from ser_kedro.launch.run import run
+from ser_kedro.pipelines.evidence import draws
+from ser_kedro.pipelines.evidence.draws import Settings
 from ser_kedro.pipelines.self_evolve.loops import max_loops
-from ser_kedro.policy.sft import SftJob
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.preferences.split import SplitParams
-from ser_kedro.preferences.split_job import SplitJob
 from ser_kedro.reward import steps
 from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
 
@@ -51,46 +50,26 @@ def parameters(overrides: dict[str, Any]) -> dict[str, Any]:
     return loader["parameters"]
 
 
-def build(seed: int, overrides: dict[str, Any] | None = None) -> Road:
-    """Run the road up to the seed model, all of it drawn from ``seed``."""
+def build(
+    seed: int, overrides: dict[str, Any] | None = None
+) -> tuple[ControlRoad, dict[str, Reference]]:
+    """Return the road of one draw, all of it drawn from ``seed``, and its tables."""
     values = parameters(overrides or {})
-    world = {**values["data"]["world"], "seed": seed}
-    source = PreferenceSource.model_validate({**values["data"], "world": world})
-    split = SplitParams.model_validate(values["data_split"])
-    tables = run(SplitJob(source=source, params=split, seed=seed))
-    sft = SftJob(
-        model=ModelParams.model_validate(values["model"]),
-        pairs=tables["sft_pairs"],
-        params=SftParams.model_validate(values["sft"]),
-        seed=seed,
-    )
-    sft_model = run(sft)["model"]
-    reward = RewardParams.model_validate(values["reward"])
-    seed_model = steps.train_seed(
-        sft_model=sft_model,
-        labeled_pairs=(tables["labeled_pairs"],),
-        validation_pairs=tables["validation_pairs"],
-        params=reward,
-        seed=seed,
-        launcher=INLINE,
-    )
     evolution = EvolutionParams.model_validate(values["self_evolve"])
-    return Road(
-        tables=tables,
-        sft_model=sft_model,
-        seed_model=seed_model,
-        reward=reward,
+    settings = Settings(
+        source=PreferenceSource.model_validate(values["data"]),
+        split=SplitParams.model_validate(values["data_split"]),
+        model=ModelParams.model_validate(values["model"]),
+        sft=SftParams.model_validate(values["sft"]),
+        reward=RewardParams.model_validate(values["reward"]),
         evolution=evolution,
+        evidence=EvidenceParams.model_validate(values["evidence"]),
         loops=evolution.last_loop(max_loops()),
-        seed=seed,
     )
+    return draws.build(settings, seed)
 
 
-def test_scores(road: Road, model: Reference) -> Reference:
-    """Return the model's scores of the test pairs."""
-    return steps.score(model, road.tables["test_pairs"], road.reward, road.launcher)
-
-
-def accuracy(road: Road, model: Reference) -> float:
+def accuracy(road: ControlRoad, model: Reference, test_pairs: Reference) -> float:
     """Return the model's accuracy on the test pairs, in [0, 1]."""
-    return float(correct_pairs(test_scores(road, model)).mean())
+    scores = steps.score(model, test_pairs, road.reward, road.launcher)
+    return float(correct_pairs(scores).mean())

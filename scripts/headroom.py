@@ -24,9 +24,10 @@ def main() -> None:
     arguments = parser.parse_args()
     overrides = parse_overrides(arguments.overrides)
     for seed in range(arguments.seeds):
-        road = build(seed, overrides)
-        seed_accuracy = accuracy(road, road.seed_model)
-        full_accuracy = accuracy(road, arms.full(road))
+        road, tables = build(seed, overrides)
+        test_pairs = tables["test_pairs"]
+        seed_accuracy = accuracy(road, road.seed_model(), test_pairs)
+        full_accuracy = accuracy(road, arms.full(road).model, test_pairs)
         print(f"seed={seed} seed={seed_accuracy:.1%} full={full_accuracy:.1%}")
 
 

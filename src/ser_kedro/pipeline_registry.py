@@ -5,6 +5,7 @@ from kedro.pipeline import Pipeline
 from ser_kedro.pipelines import (
     data_split,
     evaluation,
+    evidence,
     policy_evaluation,
     ppo,
     seed_rm,
@@ -30,4 +31,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "evaluation": road,
         "ppo": policy,
         "policy_evaluation": policy,
+        "evidence": evidence.create_pipeline(),
+        "label_efficiency": evidence.create_efficiency_pipeline(),
     }

@@ -1,88 +1,338 @@
+"""Arms are what their definitions say, and honest ones cannot see the truth."""
+
+import json
+from dataclasses import fields, replace
+
+import numpy as np
 import pytest
 
-from ser_kedro.evidence.arms import LeakyFilterJob, TrueLabelsJob
+from ser_kedro.errors import ParameterError
+from ser_kedro.evidence import arms
+from ser_kedro.evidence.arm_params import EvidenceParams
+from ser_kedro.evidence.arms import CONTROLS, HONEST, ControlRoad, Road, run_arm
+from ser_kedro.evidence.outcome_job import GatherJob, OutcomeJob
+from ser_kedro.evidence.outcome_schema import OUTCOMES
+from ser_kedro.evolution.params import EvolutionParams
+from ser_kedro.launch.reference import project_root
 from ser_kedro.launch.run import run
-from ser_kedro.launch.table import read_table
+from ser_kedro.launch.table import map_table, read_table
 from ser_kedro.preferences.schema import AUDIT, LABELED
-from ser_kedro.reward.select import SELECTED
+from ser_kedro.reward import steps
+from ser_kedro.reward.calibrate import Calibration
+from ser_kedro.reward.model import load_reward_model
+from ser_kedro.reward.params import RewardParams
+
+# Heads train in a blink, and all that an arm does is the same.
+REWARD = RewardParams(
+    learning_rate=1e-2,
+    epochs=4,
+    batch_size=8,
+    scheduler="linear",
+    max_length=256,
+    trainable="head",
+)
+EVOLUTION = EvolutionParams(
+    tau_high=0.5,
+    tau_low=0.5,
+    min_count=1,
+    min_share=0.0,
+    standard_errors=0.0,
+    collapse_standard_errors=1e9,
+    patience=3,
+)
 
 
 @pytest.fixture
-def pool(unlabeled):
-    return read_table(unlabeled).to_pylist()
-
-
-@pytest.fixture
-def audit(table, pool, train_rows):
-    """The truth, in another order than the pool."""
+def truth(unlabeled, train_rows):
     chosen = {row["pair_id"]: row["chosen"] for row in train_rows}
-    rows = [
-        {
-            "pair_id": row["pair_id"],
-            "a_is_chosen": row["response_a"] == chosen[row["pair_id"]],
-        }
-        for row in reversed(pool)
-    ]
-    assert 0 < sum(row["a_is_chosen"] for row in rows) < len(rows)
-    return table("audit", rows, AUDIT)
+    return {
+        row["pair_id"]: row["response_a"] == chosen[row["pair_id"]]
+        for row in read_table(unlabeled).to_pylist()
+    }
 
 
 @pytest.fixture
-def selection(table, pool):
-    """Six self-labels, all for response a."""
-    rows = [
-        dict.fromkeys(SELECTED.names)
-        | {"pair_id": row["pair_id"], "a_preferred": True}
-        | {"chosen": row["response_a"], "rejected": row["response_b"]}
-        for row in pool[:6]
+def road(table, labeled, validation, unlabeled, sft_model, truth):
+    rows = [{"pair_id": pair, "a_is_chosen": a} for pair, a in reversed(truth.items())]
+    return ControlRoad(
+        labeled_pairs=labeled,
+        validation_pairs=validation,
+        unlabeled_pairs=unlabeled,
+        audit_labels=table("audit", rows, AUDIT),
+        sft_model=sft_model,
+        reward=REWARD,
+        evolution=EVOLUTION,
+        loops=3,
+        seed=5,
+    )
+
+
+def job_of(model):
+    return json.loads((model.location.parent / "result.json").read_text())["job"]
+
+
+def trained_on(model):
+    """The training tables of a model, joined: pair_id → preferred response."""
+    rows = []
+    for reference in job_of(model)["pairs"]:
+        path = project_root() / reference["path"]
+        rows += map_table(path).to_pylist()
+    assert len({row["pair_id"] for row in rows}) == len(rows)
+    return {row["pair_id"]: row["chosen"] for row in rows}
+
+
+def human(rows):
+    return {row["pair_id"]: row["chosen"] for row in rows}
+
+
+@pytest.fixture
+def everyone(train_rows):
+    """What people preferred, of every pair."""
+    return human(train_rows)
+
+
+def selections(state):
+    return [record.selection for record in state.records if record.selection]
+
+
+def pairs_of(table):
+    return read_table(table)["pair_id"].to_pylist()
+
+
+def test_seed_is_the_labelled_pairs(road, labeled):
+    arm = run_arm("seed", road)
+    assert trained_on(arm.model) == human(read_table(labeled).to_pylist())
+    assert arm.labels == 32 and arm.state is None
+
+
+def test_seed_long_takes_the_steps_of_ser(road):
+    ser, long = run_arm("ser", road), run_arm("seed_long", road)
+    taken = [r.model.metrics["steps"] for r in ser.state.records if r.model]
+    assert len(taken) > 1
+    assert abs(long.model.metrics["steps"] - sum(taken)) <= 1
+    assert trained_on(long.model) == trained_on(run_arm("seed", road).model)
+    assert job_of(long.model)["start"] == job_of(run_arm("seed", road).model)["start"]
+
+
+def test_full_is_every_label(road, everyone, labeled, unlabeled):
+    known = {*pairs_of(labeled), *pairs_of(unlabeled)}
+    arm = run_arm("full", road)
+    expected = {pair: everyone[pair] for pair in known}
+    assert trained_on(arm.model) == expected
+    assert arm.labels == len(expected)
+
+
+def test_random_labels_are_of_the_same_pairs_and_half_wrong(road, everyone, labeled):
+    labels = trained_on(run_arm("random_labels", road).model)
+    assert set(labels) == set(pairs_of(labeled))
+    right = np.mean([labels[pair] == everyone[pair] for pair in labels])
+    assert 0.2 < right < 0.8
+
+
+def test_random_labels_do_not_depend_on_the_labels(road, table, labeled):
+    swapped = [
+        row | {"chosen": row["rejected"], "rejected": row["chosen"]}
+        for row in read_table(labeled).to_pylist()
     ]
-    reference = table("selection", rows, SELECTED)
-    return reference.model_copy(update={"metrics": {"status": "1"}})
+    other = replace(road, labeled_pairs=table("swapped", swapped, LABELED))
+    one, two = (trained_on(run_arm("random_labels", r).model) for r in (road, other))
+    assert one == two
 
 
-def test_true_labels_are_those_of_the_people(unlabeled, audit, train_rows):
-    labeled = run(TrueLabelsJob(pairs=unlabeled, audit=audit))["labeled"]
-    found = read_table(labeled)
-    assert found.schema.equals(LABELED)
-    truth = {row["pair_id"]: row for row in train_rows}
-    rows = found.to_pylist()
-    assert [row["pair_id"] for row in rows] == read_table(unlabeled)[
-        "pair_id"
-    ].to_pylist()
-    for row in rows:
-        known = truth[row["pair_id"]]
-        for name in ("prompt", "chosen", "rejected"):
-            assert row[name] == known[name]
+def test_ser_learns_from_its_selections(road, labeled):
+    state = run_arm("ser", road).state
+    first = state.records[1]
+    labels = trained_on(first.model)
+    chosen = {row["pair_id"]: row["chosen"] for row in rows(first.selection)}
+    assert chosen and labels == chosen | human(rows(labeled))
 
 
-def test_leaky_filter_drops_what_people_disagree_with(selection, audit):
-    truth = {r["pair_id"]: r["a_is_chosen"] for r in read_table(audit).to_pylist()}
-    kept = run(LeakyFilterJob(selection=selection, audit=audit))["selection"]
-    before, after = read_table(selection).to_pylist(), read_table(kept).to_pylist()
-    assert after == [row for row in before if truth[row["pair_id"]]]
-    assert 0 < len(after) < len(before)
-    assert kept.rows == len(after)
+def rows(table):
+    return read_table(table).to_pylist()
 
 
-def test_leaky_filter_keeps_the_status(selection, audit):
-    kept = run(LeakyFilterJob(selection=selection, audit=audit))["selection"]
-    assert kept.metrics["status"] == "1"
-    assert read_table(kept).schema.equals(SELECTED)
+def test_naive_labels_everything_once(road, unlabeled, labeled):
+    arm = run_arm("naive", road)
+    (record,) = arm.state.records[1:]
+    scores = steps.score(run_arm("seed", road).model, unlabeled, REWARD, road.launcher)
+    expected = {}
+    for pair, score in zip(rows(unlabeled), rows(scores), strict=True):
+        first = score["reward_a"] > score["reward_b"]
+        expected[pair["pair_id"]] = pair["response_a" if first else "response_b"]
+    assert trained_on(arm.model) == expected | human(rows(labeled))
+    assert record.selected == len(expected) == unlabeled.rows
 
 
-def test_leaky_filter_may_leave_nothing(table, selection, pool, audit):
-    truth = {r["pair_id"]: r["a_is_chosen"] for r in read_table(audit).to_pylist()}
-    wrong = [
-        row | {"a_preferred": not truth[row["pair_id"]]}
-        for row in read_table(selection).to_pylist()
+def test_ssrm_appends_what_it_is_sure_of(road):
+    surer = {"fit_temperature": False, "epochs": 40, "learning_rate": 0.1}
+    road = replace(road, reward=REWARD.model_copy(update=surer))
+    arm = run_arm("ssrm", road)
+    records = [record for record in arm.state.records if record.selected]
+    assert records
+    for record in records:
+        for row in rows(record.selection):
+            odds = [row[n] / (1 - row[n]) for n in ("p_chosen", "p_rejected")]
+            assert odds[0] / sum(odds) > 0.8
+    appended = {pair for record in records for pair in pairs_of(record.selection)}
+    assert set(trained_on(arm.model)) == appended | set(pairs_of(road.labeled_pairs))
+    # From the SFT model, not from the loop before.
+    assert job_of(arm.model)["start"]["fingerprint"] == road.sft_model.fingerprint
+    assert arm.model == records[-1].model
+
+
+def test_oracle_is_sers_pairs_with_true_labels(road, everyone):
+    honest, told = run_arm("ser", road), run_arm("oracle", road)
+    one, two = selections(honest.state), selections(told.state)
+    assert len(two) >= 1
+    wrong = 0
+    for mine, true in zip(one, two):
+        assert pairs_of(mine) == pairs_of(true)
+        for before, after in zip(rows(mine), rows(true), strict=True):
+            assert after["chosen"] == everyone[after["pair_id"]]
+            flipped = before["chosen"] != after["chosen"]
+            assert flipped == (before["a_preferred"] != after["a_preferred"])
+            assert {before["chosen"], before["rejected"]} == {
+                after["chosen"],
+                after["rejected"],
+            }
+            wrong += flipped
+    assert wrong > 0
+
+
+def test_leaky_keeps_right_self_labels_alone(road, everyone):
+    honest, cleaned = run_arm("ser", road), run_arm("leaky", road)
+    first, kept = selections(honest.state)[0], selections(cleaned.state)[0]
+    right = [row for row in rows(first) if row["chosen"] == everyone[row["pair_id"]]]
+    assert rows(kept) == right
+    assert 0 < len(right) < first.rows
+    assert kept.metrics["status"] == first.metrics["status"]
+
+
+def test_more_human_has_as_many_labels_as_ser_gave(road, everyone):
+    given = sum(record.selected for record in run_arm("ser", road).state.records)
+    arm = run_arm("more_human", road)
+    labels = trained_on(arm.model)
+    assert given > 0 and len(labels) == arm.labels == 32 + given
+    assert all(labels[pair] == everyone[pair] for pair in labels)
+
+
+class TestBlindness:
+    def test_a_road_has_no_truth(self, road):
+        honest = road.honest()
+        assert type(honest) is Road
+        assert "audit_labels" not in {each.name for each in fields(Road)}
+        assert not hasattr(honest, "audit_labels")
+        assert not hasattr(honest, "true_labels")
+
+    def test_honest_arms_are_given_no_truth(self, road, monkeypatch):
+        for name in HONEST:
+            seen = []
+            monkeypatch.setitem(HONEST, name, seen.append)
+            run_arm(name, road)
+            assert [type(each) for each in seen] == [Road]
+
+    @pytest.mark.parametrize("name", ["ser", "ssrm", "naive", "seed_long"])
+    def test_permuted_truth_changes_nothing_honest(self, road, table, name):
+        permuted = self.flipped(road, table)
+        assert run_arm(name, road) == run_arm(name, permuted)
+
+    def test_permuted_truth_changes_a_leak(self, road, table):
+        permuted = self.flipped(road, table)
+        for name in ("leaky", "oracle", "full"):
+            one, two = run_arm(name, road), run_arm(name, permuted)
+            before = selections(one.state) if one.state else one.model
+            assert before != (selections(two.state) if two.state else two.model)
+
+    def flipped(self, road, table):
+        told = [
+            r | {"a_is_chosen": not r["a_is_chosen"]} for r in rows(road.audit_labels)
+        ]
+        return replace(road, audit_labels=table("flipped", told, AUDIT))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"evolution": {"start": "sft", "labels": "soft"}},
+        {"evolution": {"status_rule": "quantile", "quantile": 0.5}},
+        {"evolution": {"balance": "length"}},
+        {"evolution": {"dropout": 0.3}},
+        {"reward": {"voters": 2, "dropout": 0.2}},
+    ],
+    ids=str,
+)
+def test_every_switch_makes_another_model(road, changes):
+    plain = run_arm("ser", road).state.records[1]
+    evolution = EVOLUTION.model_copy(update=changes.get("evolution", {}))
+    reward = REWARD.model_copy(update=changes.get("reward", {}))
+    changed = run_arm("ser", replace(road, evolution=evolution, reward=reward))
+    record = changed.state.records[1]
+    assert record.model is not None
+    assert record.model.fingerprint != plain.model.fingerprint
+    if evolution.labels == "soft":
+        soft = read_table(record.selection)["soft_label"].to_numpy()
+        assert ((soft > 0.5) & (soft <= 1)).all() and np.ptp(soft) > 0
+    if evolution.status_rule == "quantile":
+        assert record.selected == road.unlabeled_pairs.rows / 2
+    if evolution.balance == "length":
+        longer = [len(r["chosen"]) > len(r["rejected"]) for r in rows(record.selection)]
+        assert sum(longer) * 2 == len(longer) > 0
+
+
+def test_loops_averaged_lie_between_their_ends(road):
+    reward = REWARD.model_copy(update={"trainable": "full", "epochs": 1})
+    evolution = EVOLUTION.model_copy(update={"average": "loops"})
+    plain = replace(road, reward=reward, loops=1)
+    averaged = replace(plain, evolution=evolution)
+    own = run_arm("ser", plain).state.records[1].model
+    mean = run_arm("ser", averaged).state.records[1].model
+    start = plain.seed_model()
+    states = [load_reward_model(m.location, 0)[0].state_dict() for m in (start, own)]
+    found = load_reward_model(mean.location, 0)[0].state_dict()
+    for name, value in found.items():
+        half = (states[0][name] + states[1][name]) / 2
+        np.testing.assert_allclose(value, half, atol=1e-6)
+
+
+def test_averaging_heads_is_refused(road):
+    evolution = EVOLUTION.model_copy(update={"average": "loops"})
+    with pytest.raises(ParameterError, match="reward.trainable=full"):
+        run_arm("ser", replace(road, evolution=evolution))
+
+
+def test_outcomes_are_the_rewards_of_the_test_pairs(road, validation):
+    model = run_arm("seed", road).model
+    scores = steps.score(model, validation, REWARD, road.launcher)
+    known = Calibration.load(model.location)
+    parts = [
+        run(
+            OutcomeJob(
+                scores=scores,
+                test_pairs=validation,
+                calibration=known,
+                data="demo",
+                share=0.15,
+                arm="seed",
+                draw=draw,
+            )
+        )["outcomes"]
+        for draw in (1, 2)
     ]
-    reference = table("wrong", wrong, SELECTED)
-    kept = run(LeakyFilterJob(selection=reference, audit=audit))["selection"]
-    assert kept.rows == 0
-    assert read_table(kept).num_rows == 0
+    joined = read_table(run(GatherJob(parts=tuple(parts)))["outcomes"])
+    assert joined.schema.equals(OUTCOMES)
+    assert joined["seed"].to_pylist() == [1] * 12 + [2] * 12
+    assert joined["pair_id"].to_pylist() == 2 * pairs_of(validation)
+    assert joined["chosen_reward"].to_pylist() == 2 * [
+        r["reward_a"] for r in rows(scores)
+    ]
+    assert set(joined["temperature"].to_pylist()) == {known.temperature}
 
 
-def test_arms_do_not_share_a_fingerprint(selection, unlabeled, audit):
-    leaky = LeakyFilterJob(selection=selection, audit=audit)
-    true = TrueLabelsJob(pairs=unlabeled, audit=audit)
-    assert leaky.fingerprint != true.fingerprint
+def test_arms_are_known_by_name():
+    assert set(arms.ARMS) == set(HONEST) | set(CONTROLS)
+    with pytest.raises(ParameterError, match="no arm sre"):
+        EvidenceParams(data="demo", arms=("sre",))
+    given = EvidenceParams(
+        data="demo", arms=("mine",), variants={"mine": {"arm": "ser"}}
+    )
+    assert given.variant("mine").arm == "ser"

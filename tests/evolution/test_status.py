@@ -222,3 +222,44 @@ def test_an_empty_pool_stops(rule):
 )
 def test_pairs_needed_is_a_share_with_a_floor(pool, share, count, needed):
     assert pairs_needed(pool, params(min_share=share, min_count=count)) == needed
+
+
+def test_quantile_takes_the_surest_share_and_no_tie():
+    a, b = of((0.9, 0.1), (0.6, 0.5), (0.5, 0.5), (0.2, 0.7))
+    half = params(status_rule="quantile", quantile=0.5)
+    everything = params(status_rule="quantile", quantile=1.0)
+
+    found = select(a, b, loop=1, params=half)
+
+    assert found.status is Status.CONFIDENT
+    assert found.chosen.tolist() == [0, 3]
+    assert found.a_preferred.tolist() == [True, False]
+    assert select(a, b, loop=1, params=everything).chosen.tolist() == [0, 1, 3]
+
+
+def test_probability_is_that_of_bradley_and_terry():
+    a, b = of((0.8, 0.5), (0.8, 0.45), (0.3, 0.7))
+
+    found = select(a, b, loop=1, params=params(status_rule="probability"))
+
+    # σ(logit 0.8 - logit 0.5) is 0.8 itself, which is not above 0.8.
+    assert found.chosen.tolist() == [1, 2]
+    np.testing.assert_allclose(found.confidence, [0.44 / 0.53, 0.49 / 0.58])
+
+
+def test_balance_takes_as_many_of_each_stratum_the_surest_first():
+    a, b = of((0.9, 0.1), (0.8, 0.1), (0.7, 0.1), (0.6, 0.4), (0.9, 0.2))
+    strata = np.array([0, 0, 0, 1, 1])
+
+    found = select(a, b, loop=1, params=params(tau_high=0.55), strata=strata)
+
+    assert found.chosen.tolist() == [0, 1, 3, 4]
+
+
+def test_balance_of_an_empty_side_stops():
+    a, b = of((0.9, 0.1), (0.5, 0.5))
+
+    found = select(a, b, loop=1, params=params(), strata=np.array([0, 1]))
+
+    assert found.status is Status.STOP
+    assert found.chosen.tolist() == []

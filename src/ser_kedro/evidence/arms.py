@@ -1,107 +1,41 @@
-"""Control arms: what the road's jobs give when they may read the truth.
+"""Arms: what different uses of the same few labels and the same pool come to.
 
-None of these is the method. They bound it: ``full`` from above by all human labels,
-``leaky`` by what the authors' deleted filter did.
+All arms of a draw share split, seed labels and SFT model, and are made of the same
+jobs as the road, so what two of them have in common is computed once. An honest arm is
+given a ``Road``, on which there is no truth about the pool to be read; a control arm is
+given a ``ControlRoad``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
+from ser_kedro.evidence.truth import (
+    LeakyFilterJob,
+    OracleJob,
+    RandomLabelsJob,
+    TrueLabelsJob,
+)
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.evolution.state import EvolutionState, begin
-from ser_kedro.launch.job import Job, Output
 from ser_kedro.launch.params import INLINE, LauncherParams
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.run import run
-from ser_kedro.launch.table import BATCH, read_table, write_table
-from ser_kedro.preferences.schema import LABELED
 from ser_kedro.reward import steps
 from ser_kedro.reward.params import RewardParams
 
 
-class TrueLabelsJob(Job):
-    """Give the pool its human labels back.
-
-    Attributes:
-        pairs: ``unlabeled_pairs``.
-        audit: ``audit_labels``, row by row of the same pairs.
-    """
-
-    stage: ClassVar[str] = "true_labels"
-    libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
-
-    pairs: Reference
-    audit: Reference
-
-    def work(self, workspace: Path) -> dict[str, Output]:
-        """Write ``labeled``: the pairs with ``chosen`` and ``rejected``."""
-        truth = dict(_truth(self.audit))
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            for batch in read_table(self.pairs).to_batches(BATCH):
-                a_is_chosen = pa.array([truth[i] for i in batch["pair_id"].to_pylist()])
-                one, two = batch["response_a"], batch["response_b"]
-                columns = {name: batch[name] for name in ("pair_id", "group", "prompt")}
-                columns["chosen"] = pc.if_else(a_is_chosen, one, two)
-                columns["rejected"] = pc.if_else(a_is_chosen, two, one)
-                columns["source"] = batch["source"]
-                yield pa.RecordBatch.from_pydict(columns, LABELED)
-
-        return {"labeled": write_table(workspace, "labeled", batches(), LABELED)}
-
-
-class LeakyFilterJob(Job):
-    """Drop the self-labels that people disagree with, as the authors' script did.
-
-    Attributes:
-        selection: A loop's selection.
-        audit: ``audit_labels``.
-    """
-
-    stage: ClassVar[str] = "leaky_selection"
-    libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
-
-    selection: Reference
-    audit: Reference
-
-    def work(self, workspace: Path) -> dict[str, Output]:
-        """Write ``selection`` without its wrong self-labels."""
-        truth = dict(_truth(self.audit))
-        table = read_table(self.selection)
-        right = [
-            truth[pair] == preferred
-            for pair, preferred in zip(
-                table["pair_id"].to_pylist(),
-                table["a_preferred"].to_pylist(),
-                strict=True,
-            )
-        ]
-        kept = table.filter(pa.array(right, pa.bool_())).combine_chunks()
-        output = write_table(
-            workspace,
-            "selection",
-            kept.to_batches(),
-            table.schema,
-            self.selection.metrics,
-        )
-        return {"selection": output}
-
-
 @dataclass(frozen=True)
 class Road:
-    """What all arms of one draw share.
+    """What honest arms of one draw share; nothing here knows the pool's labels.
 
     Attributes:
-        tables: Outputs of ``SplitJob`` by name.
+        labeled_pairs: The few human labels.
+        validation_pairs: Those that compare loops.
+        unlabeled_pairs: The pool.
         sft_model: The model that reward models start from.
-        seed_model: Loop 0.
         reward: How reward models are trained.
         evolution: How the loop decides.
         loops: Loops at most.
@@ -109,14 +43,73 @@ class Road:
         launcher: How jobs run.
     """
 
-    tables: dict[str, Reference]
+    labeled_pairs: Reference
+    validation_pairs: Reference
+    unlabeled_pairs: Reference
     sft_model: Reference
-    seed_model: Reference
     reward: RewardParams
     evolution: EvolutionParams
     loops: int
     seed: int
     launcher: LauncherParams = INLINE
+
+    def train(self, *pairs: Reference, **changes: Any) -> Reference:
+        """Train a reward model from the SFT model on labelled tables.
+
+        Args:
+            pairs: The tables.
+            changes: Of the reward parameters.
+        """
+        return steps.train_seed(
+            sft_model=self.sft_model,
+            labeled_pairs=pairs,
+            validation_pairs=self.validation_pairs,
+            params=self.reward.model_copy(update=changes),
+            seed=self.seed,
+            launcher=self.launcher,
+        )
+
+    def seed_model(self) -> Reference:
+        """Return loop 0."""
+        return self.train(self.labeled_pairs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlRoad(Road):
+    """A road from which the truth can be seen.
+
+    Attributes:
+        audit_labels: What people preferred in the pool.
+    """
+
+    audit_labels: Reference
+
+    def honest(self) -> Road:
+        """Return the same road without the truth."""
+        kept = {each.name: getattr(self, each.name) for each in fields(Road)}
+        return Road(**kept)
+
+    def true_labels(self, limit: int | None = None) -> Reference:
+        """Return the pool, or the first of its pairs, with human labels."""
+        job = TrueLabelsJob(
+            pairs=self.unlabeled_pairs, audit=self.audit_labels, limit=limit
+        )
+        return run(job, self.launcher)["labeled"]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What came of an arm.
+
+    Attributes:
+        model: The model that it ends with.
+        labels: Human labels that it trained on.
+        state: How its loops went, where it has any.
+    """
+
+    model: Reference
+    labels: int
+    state: EvolutionState | None = None
 
 
 def evolve(
@@ -131,16 +124,14 @@ def evolve(
     Returns:
         The state after the last loop.
     """
-    tables = road.tables
-    pool = tables["unlabeled_pairs"]
-    state = begin(road.seed_model, pool.rows or 0)
-    model = road.seed_model
+    model = road.seed_model()
+    state = begin(model, road.unlabeled_pairs.rows or 0)
     for _ in range(road.loops):
         if state.stopped:
             break
         scores = steps.self_label(
             model=model,
-            unlabeled_pairs=pool,
+            unlabeled_pairs=road.unlabeled_pairs,
             state=state,
             params=road.reward,
             launcher=road.launcher,
@@ -148,65 +139,174 @@ def evolve(
         selection, remaining = steps.select_confident(
             scores=scores,
             model=model,
-            unlabeled_pairs=pool,
+            unlabeled_pairs=road.unlabeled_pairs,
             state=state,
             params=road.evolution,
             launcher=road.launcher,
         )
         selection = filtered(selection)
-        if not steps.has_stopped(selection):
-            model = steps.retrain(
-                model=model,
-                seed_model=road.seed_model,
-                sft_model=road.sft_model,
-                selection=selection,
-                labeled_pairs=tables["labeled_pairs"],
-                validation_pairs=tables["validation_pairs"],
-                state=state,
-                params=road.evolution,
-                reward=road.reward,
-                seed=road.seed,
-                launcher=road.launcher,
-            )
-        state = steps.judge_progress(
-            model=model,
-            scores=scores,
-            selection=selection,
-            remaining=remaining,
-            state=state,
-            params=road.evolution,
-            last_loop=road.loops,
-        )
+        model, state = _learn(road, model, state, scores, selection, remaining)
     return state
 
 
-def leaky(road: Road) -> Reference:
-    """Return the model kept when the truth removes wrong self-labels."""
+def _learn(
+    road: Road,
+    model: Reference,
+    state: EvolutionState,
+    scores: Reference,
+    selection: Reference,
+    remaining: Reference,
+) -> tuple[Reference, EvolutionState]:
+    if not steps.has_stopped(selection):
+        model = steps.retrain(
+            model=model,
+            seed_model=road.seed_model(),
+            sft_model=road.sft_model,
+            selection=selection,
+            labeled_pairs=road.labeled_pairs,
+            unlabeled_pairs=road.unlabeled_pairs,
+            validation_pairs=road.validation_pairs,
+            state=state,
+            params=road.evolution,
+            reward=road.reward,
+            seed=road.seed,
+            launcher=road.launcher,
+        )
+    return model, steps.judge_progress(
+        model=model,
+        scores=scores,
+        selection=selection,
+        remaining=remaining,
+        state=state,
+        params=road.evolution,
+        last_loop=road.loops,
+    )
+
+
+def seed(road: Road) -> Arm:
+    """Loop 0: the human labels alone."""
+    return Arm(road.seed_model(), _rows(road.labeled_pairs))
+
+
+def seed_long(road: Road) -> Arm:
+    """Train on the human labels for as many optimiser steps as SER took in all."""
+    taken = [int(model.metrics["steps"]) for model in _models(evolve(road))]
+    epochs = road.reward.epochs * sum(taken) / taken[0]
+    return Arm(road.train(road.labeled_pairs, epochs=epochs), _rows(road.labeled_pairs))
+
+
+def ser(road: Road) -> Arm:
+    """Self-evolve, and keep the loop that validation favours: the method."""
+    state = evolve(road)
+    return Arm(state.best, _rows(road.labeled_pairs), state)
+
+
+def ssrm(road: Road) -> Arm:
+    """Append what the model is sure of, retrain from the start, keep the last model.
+
+    Semi-supervised reward modelling (He et al., 2024, arXiv 2409.06903), without the
+    leak of its released filter.
+    """
+    rule = {
+        "status_rule": "probability",
+        "tau_preferred": 0.8,
+        "min_share": 0.0,
+        "min_count": 1,
+        "memory": "all",
+        "start": "sft",
+    }
+    return _unjudged(road, road.loops, rule)
+
+
+def naive(road: Road) -> Arm:
+    """Label the whole pool once and train on all of it: plain self-training."""
+    return _unjudged(road, 1, {"status_rule": "quantile", "quantile": 1.0})
+
+
+def random_labels(road: Road) -> Arm:
+    """Train on the labelled pairs with labels that a coin has drawn: the floor."""
+    job = RandomLabelsJob(pairs=road.labeled_pairs, seed=road.seed)
+    return Arm(road.train(run(job, road.launcher)["labeled"]), 0)
+
+
+def full(road: ControlRoad) -> Arm:
+    """Train on every human label of the reward model's part."""
+    model = road.train(road.labeled_pairs, road.true_labels())
+    return Arm(model, _rows(road.labeled_pairs) + _rows(road.unlabeled_pairs))
+
+
+def more_human(road: ControlRoad) -> Arm:
+    """Train on as many further human labels as SER gave labels itself."""
+    given = sum(record.selected for record in evolve(road.honest()).records)
+    if not given:
+        return seed(road)
+    further = road.true_labels(limit=given)
+    model = road.train(road.labeled_pairs, further)
+    return Arm(model, _rows(road.labeled_pairs) + _rows(further))
+
+
+def oracle(road: ControlRoad) -> Arm:
+    """Learn from the pairs that SER selected, loop by loop, with their true labels."""
+    model = road.seed_model()
+    state = begin(model, road.unlabeled_pairs.rows or 0)
+    for record in evolve(road.honest()).records[1:]:
+        if state.stopped or not (record.scores and record.selection):
+            break
+        job = OracleJob(selection=record.selection, audit=road.audit_labels)
+        told = run(job, road.launcher)["selection"]
+        rest = record.remaining or record.selection
+        model, state = _learn(road, model, state, record.scores, told, rest)
+    seen = sum(record.selected for record in state.records)
+    return Arm(state.best, _rows(road.labeled_pairs) + seen, state)
+
+
+def leaky(road: ControlRoad) -> Arm:
+    """Self-evolve, with the wrong self-labels removed by the truth."""
 
     def drop_wrong(selection: Reference) -> Reference:
-        job = LeakyFilterJob(selection=selection, audit=road.tables["audit_labels"])
+        job = LeakyFilterJob(selection=selection, audit=road.audit_labels)
         return run(job, road.launcher)["selection"]
 
-    return evolve(road, drop_wrong).best
+    state = evolve(road, drop_wrong)
+    seen = sum(record.selected for record in state.records)
+    return Arm(state.best, _rows(road.labeled_pairs) + seen, state)
 
 
-def full(road: Road) -> Reference:
-    """Return the model trained on all human labels of the RM part."""
-    truth = TrueLabelsJob(
-        pairs=road.tables["unlabeled_pairs"], audit=road.tables["audit_labels"]
-    )
-    pool = run(truth, road.launcher)["labeled"]
-    return steps.train_seed(
-        sft_model=road.sft_model,
-        labeled_pairs=(road.tables["labeled_pairs"], pool),
-        validation_pairs=road.tables["validation_pairs"],
-        params=road.reward,
-        seed=road.seed,
-        launcher=road.launcher,
-    )
+HONEST: dict[str, Callable[[Road], Arm]] = {
+    "random_labels": random_labels,
+    "seed": seed,
+    "seed_long": seed_long,
+    "naive": naive,
+    "ssrm": ssrm,
+    "ser": ser,
+}
+CONTROLS: dict[str, Callable[[ControlRoad], Arm]] = {
+    "oracle": oracle,
+    "leaky": leaky,
+    "more_human": more_human,
+    "full": full,
+}
+ARMS = (*HONEST, *CONTROLS)
 
 
-def _truth(audit: Reference) -> Iterator[tuple[str, bool]]:
-    for batch in read_table(audit).to_batches(BATCH):
-        columns = batch.to_pydict()
-        yield from zip(columns["pair_id"], columns["a_is_chosen"], strict=True)
+def run_arm(name: str, road: ControlRoad) -> Arm:
+    """Run an arm of ``ARMS``; an honest one is not shown the truth."""
+    if name in HONEST:
+        return HONEST[name](road.honest())
+    return CONTROLS[name](road)
+
+
+def _unjudged(road: Road, loops: int, rule: dict[str, Any]) -> Arm:
+    """Run loops that nothing stops early, and keep the last model."""
+    endless = {"patience": loops + 1, "collapse_standard_errors": 1e9}
+    evolution = road.evolution.model_copy(update={**rule, **endless})
+    state = evolve(replace(road, evolution=evolution, loops=loops))
+    return Arm(_models(state)[-1], _rows(road.labeled_pairs), state)
+
+
+def _models(state: EvolutionState) -> list[Reference]:
+    return [record.model for record in state.records if record.model is not None]
+
+
+def _rows(table: Reference) -> int:
+    return table.rows or 0

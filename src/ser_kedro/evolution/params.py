@@ -16,18 +16,33 @@ class EvolutionParams(BaseModel):
         status_rule: ``count`` decides one learning status for the whole loop by the
             number of pairs that qualify (paper); ``per_pair`` keeps a pair that
             qualifies for either status (released code); ``schedule`` takes the status
-            of loop ``k`` from ``schedule``.
+            of loop ``k`` from ``schedule``; ``quantile`` keeps the share ``quantile``
+            of the pool that the model is surest about; ``probability`` keeps a pair
+            whose preferred response is the better one with a probability above
+            ``tau_preferred`` (as SSRM does).
         schedule: Status (1 or 2) of each loop; the last one holds for all later ones.
         tau_high: Status 1: the preferred response's probability is above it.
         tau_low: Status 1: the other response's probability is below it.
         tau_delta: Status 2: the probabilities differ by at least it.
+        tau_preferred: See ``status_rule: probability``.
+        quantile: See ``status_rule: quantile``; in [0, 1].
+        balance: Take equally many pairs, the surest ones, from each side: by
+            ``length`` those whose preferred response is the longer one and the others,
+            by ``source`` those of each source. ``none`` takes all that qualify.
         min_share: Share of the loop's pool that must qualify for a status.
         min_count: Pairs that must qualify whatever the share says.
-        memory: Train on the previous loop's selection too, ``D_n ∪ D_(n-1)``.
+        memory: Earlier selections to train on too: the ``previous`` loop's,
+            ``D_n ∪ D_(n-1)`` (paper), ``all`` of them, or ``none``.
+        labels: ``hard`` self-labels, or ``soft`` ones: the calibrated probability that
+            the preferred response is the better one.
         keep_seed_labels: Train on the human labels in every loop.
         start: What each loop trains on from: the ``previous`` loop's model, the
             ``seed`` model, or the ``sft`` model with a new head.
         epochs: Passes of each loop's training; ``None``: as the seed model's.
+        dropout: Of each loop's training (a noisy student); ``None``: as the seed's.
+        average: Of the loop's model: ``loops`` takes the mean of its weights and those
+            it started from, ``voters`` the mean of all voters' (WARM, Ramé et al.,
+            2024), ``none`` leaves it.
         max_loops: Loops at most; ``None``: as many as the graph has.
         patience: Loops in a row without gain after which the loop has converged.
         standard_errors: The kept model changes only when the paired difference in
@@ -38,17 +53,25 @@ class EvolutionParams(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    status_rule: Literal["count", "per_pair", "schedule"] = "count"
+    status_rule: Literal["count", "per_pair", "schedule", "quantile", "probability"] = (
+        "count"
+    )
     schedule: tuple[Literal[1, 2], ...] = (1, 1, 2)
     tau_high: float = Field(0.55, ge=0.5, le=1)
     tau_low: float = Field(0.45, ge=0, le=0.5)
     tau_delta: float = Field(0.3, ge=0, le=1)
+    tau_preferred: float = Field(0.8, ge=0.5, le=1)
+    quantile: float = Field(0.3, ge=0, le=1)
+    balance: Literal["none", "length", "source"] = "none"
     min_share: float = Field(0.05, ge=0, le=1)
     min_count: int = Field(16, ge=1)
-    memory: bool = True
+    memory: Literal["none", "previous", "all"] = "previous"
+    labels: Literal["hard", "soft"] = "hard"
     keep_seed_labels: bool = True
     start: Literal["previous", "seed", "sft"] = "previous"
     epochs: float | None = Field(None, gt=0)
+    dropout: float | None = Field(None, ge=0, lt=1)
+    average: Literal["none", "loops", "voters"] = "none"
     max_loops: int | None = Field(None, ge=1)
     patience: int = Field(2, ge=1)
     standard_errors: float = Field(1.0, ge=0)

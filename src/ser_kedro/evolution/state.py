@@ -24,6 +24,7 @@ class LoopRecord(BaseModel):
         model: The model it trained; a loop that trained none has none.
         scores: The rewards that its selection was made from.
         selection: The pairs it took, with the labels it gave them.
+        remaining: Rows that it left in the pool.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -40,6 +41,7 @@ class LoopRecord(BaseModel):
     model: Reference | None = None
     scores: Reference | None = None
     selection: Reference | None = None
+    remaining: Reference | None = None
 
 
 class EvolutionState(BaseModel):

@@ -97,12 +97,12 @@ def make_plan(
         rows = sft_rows_of_a_pass(sft, devices)
         tokens, batch = rows * sft.max_length, f"{rows} rows x {sft.max_length}"
         stages.append(_training("sft", language, sft, devices, tokens, batch))
-    tokens = reward_tokens_of_a_pass(reward, devices)
-    stages.append(
-        _training(
-            "reward training", scorer, reward, devices, tokens, f"{tokens} tokens"
+    if reward.trainable != "head":  # a head alone needs what labelling needs
+        tokens = reward_tokens_of_a_pass(reward, devices)
+        batch = f"{tokens} tokens"
+        stages.append(
+            _training("reward training", scorer, reward, devices, tokens, batch)
         )
-    )
     stages.append(_labelling(scorer, reward, devices))
     if language is not None:
         policy = shape_of(config, "CAUSAL_LM", ppo.lora)

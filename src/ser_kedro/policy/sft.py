@@ -37,6 +37,7 @@ class SftJob(Job):
     Attributes:
         model: What to start from.
         pairs: ``sft_pairs``.
+        pool: ``unlabeled_pairs``, where ``params.pool`` wants them.
         params: How to train.
         seed: Draws new weights and the order of the rows.
     """
@@ -53,6 +54,7 @@ class SftJob(Job):
 
     model: ModelParams
     pairs: Reference
+    pool: Reference | None = None
     params: SftParams
     seed: int
 
@@ -140,7 +142,7 @@ class SftJob(Job):
             model=model,
             args=SFTConfig(
                 **training_arguments(self.params, workspace, self.seed),
-                num_train_epochs=self.params.epochs,
+                num_train_epochs=self._epochs(),
                 per_device_train_batch_size=micro,
                 gradient_accumulation_steps=self.params.batch_size // micro,
                 completion_only_loss=True,
@@ -152,14 +154,36 @@ class SftJob(Job):
         metrics = train(trainer, workspace, "sft")
         return trained_model(trainer), {**metrics, "encoding": counts.as_metrics()}
 
+    def _epochs(self) -> float:
+        """Return the passes over the rows: more of them where the pool is a control."""
+        if self.params.pool != "steps" or self.pool is None:
+            return self.params.epochs
+        own = (self.pairs.rows or 0) * (2 if self.params.target == "both" else 1)
+        return self.params.epochs * (own + 2 * (self.pool.rows or 0)) / own
+
     def _encode(self, encoder: Encoder, counts: Any) -> Iterator[pa.RecordBatch]:
         both = self.params.target == "both"
-        for batch in read_table(self.pairs).to_batches(1024):
-            rows = batch.select(["prompt", "chosen", "rejected"]).to_pydict()
+        yield from self._encode_table(
+            self.pairs, ("chosen", "rejected"), both, encoder, counts
+        )
+        if self.params.pool == "text" and self.pool is not None:
+            names = ("response_a", "response_b")
+            yield from self._encode_table(self.pool, names, True, encoder, counts)
+
+    def _encode_table(
+        self,
+        table: Reference,
+        names: tuple[str, str],
+        both: bool,
+        encoder: Encoder,
+        counts: Any,
+    ) -> Iterator[pa.RecordBatch]:
+        for batch in read_table(table).to_batches(1024):
+            rows = batch.select(["prompt", *names]).to_pydict()
             # In an order of their own, so that no label shows in the order of rows.
             responses = [
                 sorted(pair) if both else (pair[0], pair[0])
-                for pair in zip(rows["chosen"], rows["rejected"], strict=True)
+                for pair in zip(*(rows[name] for name in names), strict=True)
             ]
             one, other = zip(*responses, strict=True)
             ids: list[list[int]] = []

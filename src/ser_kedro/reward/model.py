@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
     AutoModelForSequenceClassification,
@@ -19,6 +20,9 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from ser_kedro.errors import ModelError
 from ser_kedro.reward.encode import ensure_pad_token
+
+# A head that transformers' own class does not have.
+DEEP_HEAD = "deep_head.safetensors"
 
 
 def is_encoder(config: PretrainedConfig) -> bool:
@@ -90,4 +94,46 @@ def load_reward_model(
             dtype=torch.float32,
         )
     ensure_pad_token(tokenizer, model)
+    attach_deep_head(model, folder)
     return model.eval(), tokenizer
+
+
+def head_name(model: PreTrainedModel) -> str:
+    """Return the name of the last linear layer, which gives the reward."""
+    linear = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and module.out_features == 1
+    ]
+    return linear[-1]
+
+
+def deep_head(features: int, width: int) -> torch.nn.Sequential:
+    """Return a head with one hidden layer of ``width`` units."""
+    return torch.nn.Sequential(
+        torch.nn.Linear(features, width),
+        torch.nn.Tanh(),
+        torch.nn.Linear(width, 1, bias=False),
+    )
+
+
+def attach_deep_head(model: PreTrainedModel, folder: Path) -> None:
+    """Put in the head with a hidden layer that lies beside the weights, if one does."""
+    file = folder / DEEP_HEAD
+    if file.is_file():
+        weights = load_file(file)
+        width, features = weights["0.weight"].shape
+        head = deep_head(features, width)
+        head.load_state_dict(weights)
+        model.set_submodule(head_name(model), head)
+
+
+def drop_features(model: PreTrainedModel, share: float) -> None:
+    """Let training drop a share of the features that the head reads."""
+
+    def drop(head: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
+        kept = torch.nn.functional.dropout(inputs[0], share, head.training)
+        return (kept, *inputs[1:])
+
+    if share:
+        model.get_submodule(head_name(model)).register_forward_pre_hook(drop)

@@ -117,11 +117,14 @@ class SftParams(TrainingParams):
         target: ``chosen`` trains on the preferred responses, as the paper does, and
             spends the label of every SFT pair; ``both`` trains on both responses and
             spends none.
+        pool: ``text`` trains on the responses of the pool too, which has no labels;
+            ``steps`` is its control, as many steps on the SFT part alone; ``none``.
         micro_batch_size: Rows of one forward pass; gradients accumulate up to
             ``batch_size``. ``None``: all at once.
     """
 
     target: Literal["chosen", "both"] = "both"
+    pool: Literal["none", "text", "steps"] = "none"
     micro_batch_size: int | None = Field(None, ge=1)
 
     @model_validator(mode="after")
@@ -146,6 +149,15 @@ class RewardParams(TrainingParams):
         micro_tokens: Padded tokens of one forward pass in training; gradients
             accumulate up to ``batch_size`` pairs.
         score_tokens: Padded tokens of one scoring batch.
+        trainable: ``full``: every weight; ``lora``: adapters and the head; ``head``:
+            the head alone, on features that the frozen model gives once. Where it is
+            not given, it is ``lora`` if ``lora`` is, else ``full``.
+        head_width: Under ``trainable: head``, units of a hidden layer; ``None``: the
+            head stays the model's own linear one.
+        dropout: Of the features that the head reads, in training.
+        voters: Models that are trained side by side, differing in their seeds. The
+            first is the one that is kept; on the pool, a pair on whose better
+            response they do not agree counts as a tie.
     """
 
     loss: Literal["logistic", "hinge"] = "logistic"
@@ -154,3 +166,20 @@ class RewardParams(TrainingParams):
     packing: bool = True
     micro_tokens: int = Field(8192, ge=8)
     score_tokens: int = Field(16384, ge=8)
+    trainable: Literal["full", "lora", "head"] = "full"
+    head_width: int | None = Field(None, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    voters: int = Field(1, ge=1)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_switch(cls, given: Any) -> Any:
+        """Let ``trainable`` alone decide; adapters' sizes of others count nothing."""
+        if not isinstance(given, dict):
+            return given
+        adapters = given.get("lora") is not None
+        trainable = given.get("trainable") or ("lora" if adapters else "full")
+        if trainable == "lora" and not adapters:
+            raise ValueError("trainable: lora needs lora, the sizes of the adapters")
+        kept = given.get("lora") if trainable == "lora" else None
+        return {**given, "trainable": trainable, "lora": kept}

@@ -83,7 +83,8 @@ class ScoreJob(Job):
         shards = _score_shards(scorer, pairs, rows[order], workspace / SHARDS)
         rewards = np.empty((len(rows), 2), np.float32)
         rewards[order] = shards
-        output = write_table(workspace, "scores", _scores(pairs, rows, rewards), SCORES)
+        scores = score_batches(pairs, rows, rewards)
+        output = write_table(workspace, "scores", scores, SCORES)
         shutil.rmtree(workspace / SHARDS)
         return {"scores": output}
 
@@ -133,9 +134,10 @@ def _save(file: Path, rewards: np.ndarray) -> None:
     partial.rename(file)
 
 
-def _scores(
+def score_batches(
     pairs: pa.Table, rows: np.ndarray, rewards: np.ndarray
 ) -> Iterator[pa.RecordBatch]:
+    """Yield rewards of shape ``(n, 2)`` of the pairs at ``rows`` as ``SCORES``."""
     ids = Rows(pairs.select(["pair_id"]))
     for start in range(0, len(rows), BATCH):
         part = slice(start, start + BATCH)

@@ -102,13 +102,17 @@ class Scorer:
         return rewards
 
     def rewards(self, pairs: Sequence[EncodedPair]) -> np.ndarray:
-        """Return the rewards of encoded pairs, shape ``(n, 2)``, float32.
+        """Return the rewards of encoded pairs, shape ``(n, 2)``, float32."""
+        return self.outputs(pairs).reshape(-1, 2)
+
+    def outputs(self, pairs: Sequence[EncodedPair]) -> np.ndarray:
+        """Return what the head gives for encoded pairs, shape ``(n, 2, width)``.
 
         Responses to one prompt share its row, equal ones are scored once, and rows of
-        like length share a batch.
+        like length share a batch. The width of a reward is 1.
         """
         rows, places = _rows(pairs, self.packing)
-        rewards: list[list[float]] = [[] for _ in rows]
+        outputs: list[list[np.ndarray]] = [[] for _ in rows]
         for packed in (True, False):
             chosen = [
                 i
@@ -120,18 +124,19 @@ class Scorer:
                 group = [chosen[i] for i in batch]
                 values = iter(self._forward([rows[i] for i in group], packed))
                 for i in group:
-                    rewards[i] = [next(values) for _ in rows[i].tails]
-        flat = [[rewards[row][tail] for row, tail in pair] for pair in places]
-        return np.array(flat, np.float32).reshape(-1, 2)
+                    outputs[i] = [next(values) for _ in rows[i].tails]
+        flat = [[outputs[row][tail] for row, tail in pair] for pair in places]
+        return np.array(flat, np.float32)
 
     @torch.inference_mode()
-    def _forward(self, rows: list[Row], packed: bool) -> list[float]:
+    def _forward(self, rows: list[Row], packed: bool) -> np.ndarray:
         device = self.model.device
         pad = self.encoder.tokenizer.pad_token_id
         inputs = pack.collate(rows, pad, packed=packed)
         with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
             logits = self.model(**{k: v.to(device) for k, v in inputs.items()}).logits
-        return logits.float().view(-1).tolist()
+        count = sum(len(row.tails) for row in rows)
+        return logits.float().reshape(count, -1).cpu().numpy()
 
 
 def _length(row: Row) -> int:

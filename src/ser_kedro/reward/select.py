@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.evolution.status import Selection, select
@@ -25,7 +26,10 @@ SELECTED = pa.schema(
         pa.field("a_preferred", pa.bool_()),
     ]
 )
+# The probability of the label, which training takes for a soft one.
+SOFT = SELECTED.append(pa.field("soft_label", pa.float32()))
 REMAINING = pa.schema([("row", pa.int64())])
+_RESPONSES = ("response_a", "response_b")
 
 
 class SelectJob(Job):
@@ -56,7 +60,9 @@ class SelectJob(Job):
             self.calibration.probabilities(scores[name].to_numpy())
             for name in ("reward_a", "reward_b")
         )
-        selection = select(p_a, p_b, loop=self.loop, params=self.params)
+        pairs = read_table(self.pairs)
+        strata = _strata(pairs, rows, p_a > p_b, self.params)
+        selection = select(p_a, p_b, loop=self.loop, params=self.params, strata=strata)
         taken = np.zeros(len(rows), bool)
         taken[selection.chosen] = True
         left = pa.RecordBatch.from_arrays([pa.array(rows[~taken])], schema=REMAINING)
@@ -66,15 +72,28 @@ class SelectJob(Job):
             "hard": selection.hard,
             "needed": selection.needed,
         }
-        labelled = _label(
-            read_table(self.pairs), rows[selection.chosen], selection, p_a, p_b
-        )
+        schema = SOFT if self.params.labels == "soft" else SELECTED
+        labelled = _label(pairs, rows[selection.chosen], selection, p_a, p_b, schema)
         return {
-            "selection": write_table(
-                workspace, "selection", labelled, SELECTED, summary
-            ),
+            "selection": write_table(workspace, "selection", labelled, schema, summary),
             "remaining": write_table(workspace, "remaining", [left], REMAINING),
         }
+
+
+def _strata(
+    pairs: pa.Table, rows: np.ndarray, prefers_a: np.ndarray, params: EvolutionParams
+) -> np.ndarray | None:
+    """Return the stratum of each scored pair, shape ``(n,)``; ``None``: no balance."""
+    if params.balance == "none":
+        return None
+    if params.balance == "source":
+        names = [name for b in reorder(pairs, rows) for name in b["source"].to_pylist()]
+        return np.unique(names, return_inverse=True)[1] if names else np.empty(0, int)
+    a_is_longer = [np.empty(0, bool)]
+    for batch in reorder(pairs, rows):
+        one, two = (pc.utf8_length(batch[name]) for name in _RESPONSES)
+        a_is_longer.append(pc.greater(one, two).to_numpy(zero_copy_only=False))
+    return (np.concatenate(a_is_longer) == prefers_a).astype(np.int64)
 
 
 def _label(
@@ -83,27 +102,25 @@ def _label(
     selection: Selection,
     p_a: np.ndarray,
     p_b: np.ndarray,
+    schema: pa.Schema,
 ) -> Iterator[pa.RecordBatch]:
     done = 0
     for batch in reorder(pairs, rows):
         part = slice(done, done + batch.num_rows)
         prefers_a = selection.a_preferred[part]
         index = selection.chosen[part]
-        one, two = batch["response_a"].to_pylist(), batch["response_b"].to_pylist()
+        one, two = (batch[name].to_pylist() for name in _RESPONSES)
         chosen = [x if a else y for x, y, a in zip(one, two, prefers_a, strict=True)]
         rejected = [y if a else x for x, y, a in zip(one, two, prefers_a, strict=True)]
-        yield pa.RecordBatch.from_arrays(
-            [
-                batch["pair_id"],
-                batch["group"],
-                batch["prompt"],
-                pa.array(chosen, pa.string()),
-                pa.array(rejected, pa.string()),
-                batch["source"],
-                pa.array(np.maximum(p_a[index], p_b[index])),
-                pa.array(np.minimum(p_a[index], p_b[index])),
-                pa.array(prefers_a),
-            ],
-            schema=SELECTED,
-        )
+        columns = {
+            **{name: batch[name] for name in ("pair_id", "group", "prompt", "source")},
+            "chosen": chosen,
+            "rejected": rejected,
+            "p_chosen": np.maximum(p_a[index], p_b[index]),
+            "p_rejected": np.minimum(p_a[index], p_b[index]),
+            "a_preferred": prefers_a,
+            "soft_label": selection.confidence[part].astype(np.float32),
+        }
+        named = {name: columns[name] for name in schema.names}
+        yield pa.RecordBatch.from_pydict(named, schema)
         done += batch.num_rows

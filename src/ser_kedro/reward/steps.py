@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.evolution.progress import Outcome, compare, has_collapsed, judge
 from ser_kedro.evolution.state import EvolutionState, LoopRecord, advance
 from ser_kedro.evolution.status import Status
+from ser_kedro.launch.job import Job
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.run import run
+from ser_kedro.reward.average import AverageJob
 from ser_kedro.reward.calibrate import Calibration, log_losses
+from ser_kedro.reward.features import BackboneJob, FeaturesJob
+from ser_kedro.reward.head import ScoreHeadJob, TrainHeadJob
 from ser_kedro.reward.params import RewardParams
 from ser_kedro.reward.score import ScoreJob
 from ser_kedro.reward.select import SelectJob
-from ser_kedro.reward.train import TrainRewardJob, validation_rewards
+from ser_kedro.reward.train import TrainRewardJob
+from ser_kedro.reward.validation import validation_rewards
+from ser_kedro.reward.vote import VoteJob
+
+# Apart from the seeds of loops, which count from the run's own.
+_VOTER_SEED = 1000
 
 
 def train_seed(
@@ -28,14 +39,15 @@ def train_seed(
     launcher: LauncherParams,
 ) -> Reference:
     """Train a reward model on human labels only; on the few of them, loop 0's."""
-    job = TrainRewardJob(
+    return _train(
         start=sft_model,
         pairs=labeled_pairs,
+        texts=labeled_pairs,
         validation=validation_pairs,
         params=params,
         seed=seed,
+        launcher=launcher,
     )
-    return run(job, launcher)["model"]
 
 
 def score(
@@ -46,15 +58,20 @@ def score(
     rows: Reference | None = None,
 ) -> Reference:
     """Score a table of pairs, or the ``rows`` of it."""
-    job = ScoreJob(
-        model=model,
-        pairs=pairs,
-        rows=rows,
-        max_length=params.max_length,
-        score_tokens=params.score_tokens,
-        packing=params.packing,
-        precision=params.precision,
-    )
+    job: Job
+    if (backbone := backbone_of(model)) is not None:
+        features = _features(backbone, pairs, params, launcher)
+        job = ScoreHeadJob(model=model, features=features, pairs=pairs, rows=rows)
+    else:
+        job = ScoreJob(
+            model=model,
+            pairs=pairs,
+            rows=rows,
+            max_length=params.max_length,
+            score_tokens=params.score_tokens,
+            packing=params.packing,
+            precision=params.precision,
+        )
     return run(job, launcher)["scores"]
 
 
@@ -66,8 +83,16 @@ def self_label(
     params: RewardParams,
     launcher: LauncherParams,
 ) -> Reference:
-    """Score what is left of the pool with the previous loop's model."""
-    return score(model, unlabeled_pairs, params, launcher, state.remaining)
+    """Score what is left of the pool with the previous loop's model, or its voters."""
+    voters = voters_of(model)
+    scores = tuple(
+        score(voter, unlabeled_pairs, params, launcher, state.remaining)
+        for voter in voters
+    )
+    if len(voters) == 1:
+        return scores[0]
+    job = VoteJob(scores=scores, calibrations=tuple(map(_calibration, voters)))
+    return run(job, launcher)["scores"]
 
 
 def select_confident(
@@ -88,7 +113,8 @@ def select_confident(
         scores=scores,
         pairs=unlabeled_pairs,
         loop=state.loop + 1,
-        calibration=Calibration.load(model.location),
+        # Votes are calibrated already.
+        calibration=_calibration(model) if _alone(model) else Calibration(),
         params=params,
     )
     outputs = run(job, launcher)
@@ -107,6 +133,7 @@ def retrain(
     sft_model: Reference,
     selection: Reference,
     labeled_pairs: Reference,
+    unlabeled_pairs: Reference,
     validation_pairs: Reference,
     state: EvolutionState,
     params: EvolutionParams,
@@ -114,24 +141,139 @@ def retrain(
     seed: int,
     launcher: LauncherParams,
 ) -> Reference:
-    """Train on the selection, the previous one and the human labels, as asked."""
+    """Train on the selection, earlier ones and the human labels, as asked."""
     start = {"previous": model, "seed": seed_model, "sft": sft_model}[params.start]
-    pairs = [selection]
-    if params.memory and state.memory is not None:
-        pairs.append(state.memory)
+    pairs = [selection, *_earlier(state, params)]
     if params.keep_seed_labels:
         pairs.append(labeled_pairs)
-    if params.epochs is not None:
-        reward = reward.model_copy(update={"epochs": params.epochs})
-    job = TrainRewardJob(
+    changes = {"epochs": params.epochs, "dropout": params.dropout}
+    given = {name: value for name, value in changes.items() if value is not None}
+    trained = _train(
         start=start,
         pairs=tuple(pairs),
+        texts=(labeled_pairs, unlabeled_pairs),
         validation=validation_pairs,
-        params=reward,
+        params=reward.model_copy(update=given),
         # Each loop shuffles anew, and a new head differs from the last one.
         seed=seed + state.loop + 1,
+        launcher=launcher,
     )
+    if params.average == "none":
+        return trained
+    members = voters_of(trained) if params.average == "voters" else (model, trained)
+    average = AverageJob(
+        models=members, validation=validation_pairs, params=_plain(reward)
+    )
+    mean = run(average, launcher)["model"]
+    return mean.model_copy(update={"metrics": {**trained.metrics, **mean.metrics}})
+
+
+def _earlier(state: EvolutionState, params: EvolutionParams) -> list[Reference]:
+    if params.memory == "all":
+        records = reversed(state.records)
+        return [record.selection for record in records if record.selection]
+    previous = params.memory == "previous" and state.memory is not None
+    return [state.memory] if previous and state.memory else []
+
+
+def voters_of(model: Reference) -> tuple[Reference, ...]:
+    """Return the models that label together: this one first, often alone."""
+    others = model.metrics.get("voters", ())
+    return (model, *map(Reference.model_validate, others))
+
+
+def backbone_of(model: Reference) -> Reference | None:
+    """Return the frozen model that a trained head stands on, if it is one."""
+    known = model.metrics.get("backbone")
+    return Reference.model_validate(known) if known else None
+
+
+def _train(
+    *,
+    start: Reference,
+    pairs: tuple[Reference, ...],
+    texts: tuple[Reference, ...],
+    validation: Reference,
+    params: RewardParams,
+    seed: int,
+    launcher: LauncherParams,
+) -> Reference:
+    """Train one model, or several voters: the first, which knows the others."""
+    starts = voters_of(start)
+    models = [
+        _train_one(
+            start=starts[voter] if voter < len(starts) else start,
+            pairs=pairs,
+            texts=texts,
+            validation=validation,
+            params=_plain(params),
+            seed=seed + _VOTER_SEED * voter,
+            launcher=launcher,
+        )
+        for voter in range(params.voters)
+    ]
+    first, *others = models
+    if not others:
+        return first
+    voters = [other.model_dump(mode="json") for other in others]
+    return first.model_copy(update={"metrics": {**first.metrics, "voters": voters}})
+
+
+def _train_one(
+    *,
+    start: Reference,
+    pairs: tuple[Reference, ...],
+    texts: tuple[Reference, ...],
+    validation: Reference,
+    params: RewardParams,
+    seed: int,
+    launcher: LauncherParams,
+) -> Reference:
+    common: dict[str, Any] = {
+        "start": start,
+        "pairs": pairs,
+        "validation": validation,
+        "params": params,
+        "seed": seed,
+    }
+    if params.trainable != "head":
+        return run(TrainRewardJob(**common), launcher)["model"]
+    backbone = backbone_of(start) or run(BackboneJob(start=start), launcher)["model"]
+    features = tuple(
+        _features(backbone, table, params, launcher) for table in (*texts, validation)
+    )
+    job = TrainHeadJob(backbone=backbone, features=features, **common)
     return run(job, launcher)["model"]
+
+
+def _features(
+    backbone: Reference,
+    pairs: Reference,
+    params: RewardParams,
+    launcher: LauncherParams,
+) -> Reference:
+    job = FeaturesJob(
+        backbone=backbone,
+        pairs=pairs,
+        max_length=params.max_length,
+        score_tokens=params.score_tokens,
+        packing=params.packing,
+        precision=params.precision,
+    )
+    return run(job, launcher)["features"]
+
+
+def _plain(params: RewardParams) -> RewardParams:
+    # A voter is a model like any other.
+    return params.model_copy(update={"voters": 1})
+
+
+def _alone(model: Reference) -> bool:
+    return len(voters_of(model)) == 1
+
+
+def _calibration(model: Reference) -> Calibration:
+    return Calibration.load(model.location)
 
 
 def judge_progress(
@@ -174,6 +316,7 @@ def judge_progress(
         model=model if trained else None,
         scores=scores,
         selection=selection,
+        remaining=remaining,
     )
     return advance(
         state, record, last_loop=last_loop, remaining=remaining, memory=selection
@@ -182,5 +325,4 @@ def judge_progress(
 
 def _validation_losses(model: Reference) -> np.ndarray:
     chosen, rejected = validation_rewards(model)
-    calibration = Calibration.load(model.location)
-    return log_losses((chosen - rejected) / calibration.temperature)
+    return log_losses((chosen - rejected) / _calibration(model).temperature)

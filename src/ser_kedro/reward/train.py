@@ -14,23 +14,20 @@ import pyarrow as pa
 
 from ser_kedro.errors import DataError
 from ser_kedro.launch.job import Job, Output
-from ser_kedro.launch.json import read_json, write_json
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.table import read_table, write_table
 from ser_kedro.reward.params import RewardParams, uses_bf16
 from ser_kedro.reward.quiet import quiet
+from ser_kedro.reward.validation import calibrate_model
 
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from ser_kedro.reward.calibrate import Rewards
     from ser_kedro.reward.encode import Encoder, EncodingCount
     from ser_kedro.reward.pack import Packing
-    from ser_kedro.reward.scorer import Scorer
 
 logger = logging.getLogger(__name__)
 
-VALIDATION = "validation.json"
 _SAMPLE = 8
 
 IDS = pa.list_(pa.int32())
@@ -100,7 +97,12 @@ class TrainRewardJob(Job):
         folder = workspace / "model"
         sample = next(_encoded(encoder, read_table(self.validation)))[1][:_SAMPLE]
         metrics["reload_gap"] = save_checked(scorer, folder, sample)
-        metrics |= self._validate(scorer, folder)
+        rewards = scorer.table_rewards(read_table(self.validation))
+        metrics |= calibrate_model(
+            folder,
+            *rewards.astype(np.float64).T,
+            temperature=self.params.fit_temperature,
+        )
         for scratch in ("trainer", "encoded.arrow"):
             path = workspace / scratch
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
@@ -174,6 +176,7 @@ class TrainRewardJob(Job):
 
         from ser_kedro.reward.batches import PairSteps
         from ser_kedro.reward.lora import adapter_config, trained_model
+        from ser_kedro.reward.model import drop_features
         from ser_kedro.reward.trainer import (
             SerRewardTrainer,
             train,
@@ -181,6 +184,7 @@ class TrainRewardJob(Job):
         )
 
         disable_dropout_in_model(model)
+        drop_features(model, self.params.dropout)
         arguments = training_arguments(self.params, workspace, self.seed)
         steps = partial(
             PairSteps,
@@ -205,37 +209,6 @@ class TrainRewardJob(Job):
         )
         metrics = train(trainer, workspace, "reward model")
         return trained_model(trainer).eval(), metrics
-
-    def _validate(self, scorer: Scorer, folder: Path) -> dict[str, float | int]:
-        from ser_kedro.reward.calibrate import fit, log_losses
-
-        table = read_table(self.validation)
-        chosen, rejected = scorer.table_rewards(table).astype(np.float64).T
-        calibration = fit(chosen, rejected, temperature=self.params.fit_temperature)
-        calibration.save(folder)
-        write_json(
-            folder / VALIDATION,
-            {"chosen": chosen.tolist(), "rejected": rejected.tolist()},
-        )
-        margins = (chosen - rejected) / calibration.temperature
-        return {
-            "validation_pairs": len(table),
-            "validation_accuracy": float(np.mean((margins > 0) + 0.5 * (margins == 0))),
-            "validation_log_loss": float(np.mean(log_losses(margins))),
-            "offset": calibration.offset,
-            "temperature": calibration.temperature,
-        }
-
-
-def validation_rewards(model: Reference) -> tuple[Rewards, Rewards]:
-    """Return a trained model's raw rewards of the validation pairs.
-
-    Returns:
-        Rewards of the preferred responses and of the others, each of shape ``(n,)``,
-        in the order of ``validation_pairs``.
-    """
-    rewards = read_json(model.location / VALIDATION)
-    return np.array(rewards["chosen"]), np.array(rewards["rejected"])
 
 
 def _encoded(encoder: Encoder, table: pa.Table) -> Iterator[tuple[int, list[Any]]]:

@@ -62,6 +62,7 @@ def evolve_step() -> Pipeline:
                     "seed_reward_model",
                     "sft_model",
                     "labeled_pairs",
+                    "unlabeled_pairs",
                     "validation_pairs",
                     "previous_state",
                     "params:self_evolve",

@@ -11,12 +11,18 @@ from ser_kedro.reward.params import ModelParams, SftParams
 
 def fine_tune(
     sft_pairs: HasReference,
+    unlabeled_pairs: HasReference,
     model: ModelParams,
     params: SftParams,
     seed: int,
     launcher: LauncherParams,
 ) -> Reference:
     """Fine-tune the language model that all later models start from."""
-    pairs = reference_of(sft_pairs)
-    job = SftJob(model=model, pairs=pairs, params=params, seed=seed)
+    job = SftJob(
+        model=model,
+        pairs=reference_of(sft_pairs),
+        pool=None if params.pool == "none" else reference_of(unlabeled_pairs),
+        params=params,
+        seed=seed,
+    )
     return run(job, launcher)["model"]

@@ -13,6 +13,7 @@ def create_pipeline() -> Pipeline:
                 fine_tune,
                 inputs=[
                     "sft_pairs",
+                    "unlabeled_pairs",
                     "params:model",
                     "params:sft",
                     "params:seed",

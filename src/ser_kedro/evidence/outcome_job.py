@@ -1,0 +1,80 @@
+"""Write what an arm's model says of the test pairs, as ``OUTCOMES``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import pyarrow as pa
+
+from ser_kedro.evidence.outcome_schema import OUTCOMES
+from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.table import read_table, write_table
+from ser_kedro.reward.calibrate import Calibration
+
+
+class OutcomeJob(Job):
+    """Join the scores of the test pairs with what they are scores of.
+
+    Attributes:
+        scores: Of the test pairs, from the arm's model.
+        test_pairs: The test pairs.
+        calibration: The model's.
+        data: What the data are called.
+        share: Share of the reward model's pairs that kept their label.
+        arm: Name of the arm.
+        draw: Seed of the draw.
+    """
+
+    stage: ClassVar[str] = "outcomes"
+    libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
+
+    scores: Reference
+    test_pairs: Reference
+    calibration: Calibration
+    data: str
+    share: float
+    arm: str
+    draw: int
+
+    def work(self, workspace: Path) -> dict[str, Output]:
+        """Write ``outcomes``, one row a test pair, in the order of the test pairs."""
+        pairs, scores = read_table(self.test_pairs), read_table(self.scores)
+        columns = {
+            "data": [self.data] * len(pairs),
+            "share": [self.share] * len(pairs),
+            "arm": [self.arm] * len(pairs),
+            "seed": [self.draw] * len(pairs),
+            **{name: pairs[name] for name in ("pair_id", "group", "source")},
+            "chosen_reward": scores["reward_a"],
+            "rejected_reward": scores["reward_b"],
+            "offset": [self.calibration.offset] * len(pairs),
+            "temperature": [self.calibration.temperature] * len(pairs),
+        }
+        table = pa.table(columns, schema=OUTCOMES).combine_chunks()
+        output = write_table(workspace, "outcomes", table.to_batches(), OUTCOMES)
+        return {"outcomes": output}
+
+
+class GatherJob(Job):
+    """Put the outcomes of several arms and draws under each other.
+
+    Attributes:
+        parts: From ``OutcomeJob``.
+    """
+
+    stage: ClassVar[str] = "outcomes"
+    libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
+
+    parts: tuple[Reference, ...]
+
+    def work(self, workspace: Path) -> dict[str, Output]:
+        """Write ``outcomes``, streaming from part to part."""
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for part in self.parts:
+                yield from read_table(part).to_batches()
+
+        return {"outcomes": write_table(workspace, "outcomes", batches(), OUTCOMES)}

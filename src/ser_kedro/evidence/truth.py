@@ -1,0 +1,162 @@
+"""Jobs that read what people preferred in the pool: for control arms alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.table import BATCH, read_table, write_table
+from ser_kedro.preferences.schema import LABELED
+from ser_kedro.preferences.split import keyed_hash
+from ser_kedro.reward.select import SELECTED
+
+
+class TrueLabelsJob(Job):
+    """Give the pool, or the first rows of it, its human labels back.
+
+    Attributes:
+        pairs: ``unlabeled_pairs``.
+        audit: ``audit_labels``, of the same pairs in any order.
+        limit: Rows at most; ``None``: all. The pool's order is a random one.
+    """
+
+    stage: ClassVar[str] = "true_labels"
+    libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
+
+    pairs: Reference
+    audit: Reference
+    limit: int | None = None
+
+    def work(self, workspace: Path) -> dict[str, Output]:
+        """Write ``labeled``: the pairs with ``chosen`` and ``rejected``."""
+        truth = _truth(self.audit)
+        pool = read_table(self.pairs)
+        if self.limit is not None:
+            pool = pool.slice(0, self.limit)
+
+        def batches() -> Iterator[pa.RecordBatch]:
+            for batch in pool.to_batches(BATCH):
+                a_is_chosen = pa.array([truth[i] for i in batch["pair_id"].to_pylist()])
+                one, two = batch["response_a"], batch["response_b"]
+                columns = {name: batch[name] for name in ("pair_id", "group", "prompt")}
+                columns["chosen"] = pc.if_else(a_is_chosen, one, two)
+                columns["rejected"] = pc.if_else(a_is_chosen, two, one)
+                columns["source"] = batch["source"]
+                yield pa.RecordBatch.from_pydict(columns, LABELED)
+
+        return {"labeled": write_table(workspace, "labeled", batches(), LABELED)}
+
+
+class LeakyFilterJob(Job):
+    """Drop the self-labels that people disagree with, as the authors' script did.
+
+    Attributes:
+        selection: A loop's selection.
+        audit: ``audit_labels``.
+    """
+
+    stage: ClassVar[str] = "leaky_selection"
+    libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
+
+    selection: Reference
+    audit: Reference
+
+    def work(self, workspace: Path) -> dict[str, Output]:
+        """Write ``selection`` without its wrong self-labels."""
+        table = read_table(self.selection)
+        right = _agrees(table, _truth(self.audit))
+        kept = table.filter(pa.array(right, pa.bool_())).combine_chunks()
+        return {"selection": _selection(workspace, kept, self.selection)}
+
+
+class OracleJob(Job):
+    """Put the labels of the people in the place of a selection's own.
+
+    Attributes:
+        selection: A loop's selection.
+        audit: ``audit_labels``.
+    """
+
+    stage: ClassVar[str] = "oracle_selection"
+    libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
+
+    selection: Reference
+    audit: Reference
+
+    def work(self, workspace: Path) -> dict[str, Output]:
+        """Write ``selection``: the same pairs, truly and hardly labelled."""
+        table = read_table(self.selection)
+        right = _agrees(table, _truth(self.audit))
+        mine = pa.array(right, pa.bool_())
+        chosen, rejected = table["chosen"], table["rejected"]
+        told = np.where(right, 1, -1) * np.where(table["a_preferred"].to_numpy(), 1, -1)
+        columns = {
+            **{name: table[name] for name in SELECTED.names},
+            "chosen": pc.if_else(mine, chosen, rejected),
+            "rejected": pc.if_else(mine, rejected, chosen),
+            "a_preferred": pa.array(told > 0),
+        }
+        relabelled = pa.table(columns, schema=SELECTED).combine_chunks()
+        return {"selection": _selection(workspace, relabelled, self.selection)}
+
+
+class RandomLabelsJob(Job):
+    """Toss a coin for the label of each pair.
+
+    Attributes:
+        pairs: A labelled table.
+        seed: Of the coins.
+    """
+
+    stage: ClassVar[str] = "random_labels"
+    libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
+
+    pairs: Reference
+    seed: int
+
+    def work(self, workspace: Path) -> dict[str, Output]:
+        """Write ``labeled``: the same pairs; which response is preferred is drawn."""
+        table = read_table(self.pairs)
+        # The coin falls on the text, so the true order says nothing.
+        first = pc.less(table["chosen"], table["rejected"]).to_numpy()
+        coins = [
+            bool(keyed_hash(self.seed, "random_labels", pair) & 1)
+            for pair in table["pair_id"].to_pylist()
+        ]
+        kept = pa.array(first == np.array(coins, bool), pa.bool_())
+        chosen, rejected = table["chosen"], table["rejected"]
+        columns = {
+            **{name: table[name] for name in LABELED.names},
+            "chosen": pc.if_else(kept, chosen, rejected),
+            "rejected": pc.if_else(kept, rejected, chosen),
+        }
+        drawn = pa.table(columns, schema=LABELED).combine_chunks()
+        output = write_table(workspace, "labeled", drawn.to_batches(), LABELED)
+        return {"labeled": output}
+
+
+def _selection(workspace: Path, table: pa.Table, of: Reference) -> Output:
+    return write_table(
+        workspace, "selection", table.to_batches(), table.schema, of.metrics
+    )
+
+
+def _agrees(table: pa.Table, truth: dict[str, bool]) -> np.ndarray:
+    """Say which self-labels of a selection people agree with, shape ``(n,)``."""
+    preferred = table["a_preferred"].to_pylist()
+    pairs = table["pair_id"].to_pylist()
+    right = [truth[pair] == a for pair, a in zip(pairs, preferred, strict=True)]
+    return np.array(right, bool)
+
+
+def _truth(audit: Reference) -> dict[str, bool]:
+    table = read_table(audit)
+    pairs, a_is_chosen = table["pair_id"].to_pylist(), table["a_is_chosen"].to_pylist()
+    return dict(zip(pairs, a_is_chosen, strict=True))

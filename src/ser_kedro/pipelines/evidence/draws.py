@@ -1,0 +1,228 @@
+"""Draws: the whole road from the raw pairs on, with one seed for all of it."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from ser_kedro.evidence import arms
+from ser_kedro.evidence.arm_params import EvidenceParams
+from ser_kedro.evidence.arms import Arm, ControlRoad
+from ser_kedro.evidence.history import correct_pairs, self_label_accuracy
+from ser_kedro.evidence.outcome_job import OutcomeJob
+from ser_kedro.evolution.params import EvolutionParams
+from ser_kedro.evolution.state import LoopRecord
+from ser_kedro.launch.params import INLINE, LauncherParams
+from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.run import run
+from ser_kedro.policy.sft import SftJob
+from ser_kedro.preferences.source import PreferenceSource
+from ser_kedro.preferences.split import SplitParams
+from ser_kedro.preferences.split_job import SplitJob
+from ser_kedro.reward import steps
+from ser_kedro.reward.calibrate import Calibration
+from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
+
+logger = logging.getLogger(__name__)
+
+Params = TypeVar("Params", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What all draws share: the parameters of the road, and which arms to run.
+
+    Attributes:
+        source: The raw pairs; a demo world is drawn anew with each seed.
+        split: How they are split.
+        model: Which model.
+        sft: How it is fine-tuned.
+        reward: How reward models are trained.
+        evolution: How the loop decides.
+        evidence: Which arms, on which draws.
+        loops: Loops at most.
+        launcher: How jobs run.
+    """
+
+    source: PreferenceSource
+    split: SplitParams
+    model: ModelParams
+    sft: SftParams
+    reward: RewardParams
+    evolution: EvolutionParams
+    evidence: EvidenceParams
+    loops: int
+    launcher: LauncherParams = INLINE
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One arm on one draw.
+
+    Attributes:
+        arm: Its name; of an arm or of a variant.
+        seed: Of the draw.
+        share: Share of the reward model's pairs that keep their label.
+        shown_as: Arm and share that it is reported under, where those are others.
+    """
+
+    arm: str
+    seed: int
+    share: float
+    shown_as: tuple[str, float] | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What came of a cell.
+
+    Attributes:
+        outcomes: Rewards of the test pairs.
+        history: One row a loop; loop 0 alone where the arm has no loops.
+    """
+
+    outcomes: Reference
+    history: list[dict[str, Any]]
+
+
+def run_cells(settings: Settings, cells: Sequence[Cell]) -> list[Result]:
+    """Run cells, draw by draw, several draws at once where that is asked for.
+
+    Every heavy step is a job of the store: what was interrupted goes on where it was.
+    """
+    groups = [
+        [cell for cell in cells if cell.seed == seed]
+        for seed in sorted({cell.seed for cell in cells})
+    ]
+    workers = min(settings.evidence.processes, len(groups))
+    if workers <= 1:
+        return [result for group in groups for result in _run_draw(settings, group)]
+    # Fresh processes: torch's threads do not outlive a fork.
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(workers, context, _prepare, (workers,))
+    with pool:
+        parts = pool.map(_run_draw, [settings] * len(groups), groups)
+        return [result for part in parts for result in part]
+
+
+def build(
+    settings: Settings, seed: int, share: float | None = None, arm: str = "seed"
+) -> tuple[ControlRoad, dict[str, Reference]]:
+    """Split and fine-tune; return the road from there, and all tables of the split.
+
+    Args:
+        settings: The parameters.
+        seed: Of the world, the split and all weights.
+        share: Labelled share, in the place of the split's own.
+        arm: The variant whose parameters count.
+    """
+    variant = settings.evidence.variant(arm)
+    tables = _split(settings, seed, share)
+    sft = _changed(settings.sft, variant.sft)
+    job = SftJob(
+        model=settings.model,
+        pairs=tables["sft_pairs"],
+        pool=None if sft.pool == "none" else tables["unlabeled_pairs"],
+        params=sft,
+        seed=seed,
+    )
+    names = ("labeled_pairs", "validation_pairs", "unlabeled_pairs", "audit_labels")
+    road = ControlRoad(
+        **{name: tables[name] for name in names},
+        sft_model=run(job, settings.launcher)["model"],
+        reward=_changed(settings.reward, variant.reward),
+        evolution=_changed(settings.evolution, variant.self_evolve),
+        loops=settings.loops,
+        seed=seed,
+        launcher=settings.launcher,
+    )
+    return road, tables
+
+
+def _split(settings: Settings, seed: int, share: float | None) -> dict[str, Reference]:
+    source, split = settings.source, settings.split
+    if (world := source.known_world) is not None:
+        drawn = world.model_copy(update={"seed": seed})
+        source = source.model_copy(update={"world": drawn})
+    if share is not None:
+        split = _changed(split, {"labeled_share": share})
+    job = SplitJob(source=source, params=split, seed=seed)
+    return run(job, settings.launcher)
+
+
+def _prepare(workers: int) -> None:
+    import torch
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+
+
+def _run_draw(settings: Settings, cells: Sequence[Cell]) -> list[Result]:
+    return [_run_cell(settings, cell) for cell in cells]
+
+
+def _run_cell(settings: Settings, cell: Cell) -> Result:
+    variant = settings.evidence.variant(cell.arm)
+    road, tables = build(settings, cell.seed, cell.share, cell.arm)
+    test_pairs = tables["test_pairs"]
+    arm = arms.run_arm(variant.arm, road)
+    scores = steps.score(arm.model, test_pairs, road.reward, road.launcher)
+    name, share = cell.shown_as or (cell.arm, cell.share)
+    job = OutcomeJob(
+        scores=scores,
+        test_pairs=test_pairs,
+        calibration=Calibration.load(arm.model.location),
+        data=settings.evidence.data,
+        share=share,
+        arm=name,
+        draw=cell.seed,
+    )
+    outcomes = run(job, road.launcher)["outcomes"]
+    accuracy = float(correct_pairs(scores).mean())
+    where = {"data": job.data, "share": share, "arm": name, "seed": cell.seed}
+    logger.info("%s: test accuracy %.1f %%", where, 100 * accuracy)
+    known = where | {"human_labels": arm.labels, "test_accuracy": accuracy}
+    return Result(outcomes, [known | row for row in _loops(road, arm, test_pairs)])
+
+
+def _loops(
+    road: ControlRoad, arm: Arm, test_pairs: Reference
+) -> Iterator[dict[str, Any]]:
+    """Yield a row for each loop; ``loop_accuracy`` is that of the loop's own model."""
+    records: tuple[LoopRecord | None, ...] = arm.state.records if arm.state else (None,)
+    for record in records:
+        model = record.model if record else arm.model
+        taken = bool(record and record.selection and record.selected)
+        row = {
+            "loop": record.loop if record else 0,
+            "status": record.status if record else "-",
+            "selected": record.selected if record else 0,
+            "outcome": str(record.outcome) if record else "-",
+            "kept": model is not None and model.fingerprint == arm.model.fingerprint,
+            "self_label_accuracy": None,
+            "loop_accuracy": None,
+            "steps": None,
+            "validation_accuracy": None,
+        }
+        if taken and record and record.selection:
+            row["self_label_accuracy"] = self_label_accuracy(
+                record.selection, road.audit_labels
+            )
+        if model is not None:
+            scores = steps.score(model, test_pairs, road.reward, road.launcher)
+            row["loop_accuracy"] = float(correct_pairs(scores).mean())
+            row["steps"] = model.metrics.get("steps")
+            row["validation_accuracy"] = model.metrics["validation_accuracy"]
+        yield row
+
+
+def _changed(params: Params, changes: dict[str, Any]) -> Params:
+    """Return parameters with changes, checked as the whole of them."""
+    return type(params).model_validate({**params.model_dump(), **changes})

@@ -1,0 +1,96 @@
+"""Nodes of ``evidence``: arms on several draws, and the label-efficiency curve."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ser_kedro.evidence.arm_params import EvidenceParams
+from ser_kedro.evolution.params import EvolutionParams
+from ser_kedro.launch.params import LauncherParams
+from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.run import run
+from ser_kedro.pipelines.self_evolve.loops import max_loops
+from ser_kedro.preferences.source import PreferenceSource
+from ser_kedro.preferences.split import SplitParams
+from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
+
+if TYPE_CHECKING:
+    from ser_kedro.pipelines.evidence.draws import Cell, Settings
+
+Gathered = tuple[Reference, list[dict[str, Any]]]
+
+
+def compare_arms(
+    raw_preferences: PreferenceSource,
+    data_split: SplitParams,
+    model: ModelParams,
+    sft: SftParams,
+    reward: RewardParams,
+    self_evolve: EvolutionParams,
+    evidence: EvidenceParams,
+    launcher: LauncherParams,
+) -> Gathered:
+    """Run every arm on every draw; return the rewards of the test pairs."""
+    from ser_kedro.pipelines.evidence.draws import Cell, Settings
+
+    settings = Settings(
+        raw_preferences,
+        data_split,
+        model,
+        sft,
+        reward,
+        self_evolve,
+        evidence,
+        self_evolve.last_loop(max_loops()),
+        launcher,
+    )
+    share = data_split.labeled_share
+    cells = [Cell(arm, seed, share) for seed in evidence.seeds for arm in evidence.arms]
+    return _gather(settings, cells)
+
+
+def label_efficiency(
+    raw_preferences: PreferenceSource,
+    data_split: SplitParams,
+    model: ModelParams,
+    sft: SftParams,
+    reward: RewardParams,
+    self_evolve: EvolutionParams,
+    evidence: EvidenceParams,
+    launcher: LauncherParams,
+) -> Gathered:
+    """Run seed and SER for each share of labels; where all are, nothing evolves."""
+    from ser_kedro.pipelines.evidence.draws import Cell, Settings
+
+    settings = Settings(
+        raw_preferences,
+        data_split,
+        model,
+        sft,
+        reward,
+        self_evolve,
+        evidence,
+        self_evolve.last_loop(max_loops()),
+        launcher,
+    )
+    # All labels: those of the split's own share, and the pool's given back.
+    whole = ("full", data_split.labeled_share, ("seed", 1.0))
+    cells = [
+        Cell(arm, seed, at, shown)
+        for seed in evidence.seeds
+        for share in evidence.shares
+        for arm, at, shown in (
+            (("seed", share, None), ("ser", share, None)) if share < 1 else (whole,)
+        )
+    ]
+    return _gather(settings, cells)
+
+
+def _gather(settings: Settings, cells: list[Cell]) -> Gathered:
+    from ser_kedro.evidence.outcome_job import GatherJob
+    from ser_kedro.pipelines.evidence.draws import run_cells
+
+    results = run_cells(settings, cells)
+    job = GatherJob(parts=tuple(result.outcomes for result in results))
+    history = [row for result in results for row in result.history]
+    return run(job, settings.launcher)["outcomes"], history

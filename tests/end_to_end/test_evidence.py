@@ -1,0 +1,89 @@
+"""Arms and the label-efficiency curve, by the real command."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.compute
+import pytest
+
+from ser_kedro.evidence.outcome_schema import OUTCOMES
+
+pytestmark = pytest.mark.end_to_end
+
+
+def newest(project, path):
+    (folder,) = project.glob(f"data/test/*/{path}")
+    return json.loads((max(folder.iterdir()) / path).read_text())
+
+
+def outcomes(project, subject):
+    reference = newest(project, f"{subject}_outcomes.json")
+    return pa.ipc.open_stream((project / reference["path"]).read_bytes()).read_all()
+
+
+@pytest.fixture(scope="module")
+def project(new_project, kedro):
+    project = new_project()
+    for name in ("evidence", "label_efficiency"):
+        done = kedro("run", "--env", "test", "--pipelines", name, cwd=project)
+        assert done.returncode == 0, done.stderr
+    return project
+
+
+def test_every_arm_of_every_draw_is_tested_on_all_pairs(project):
+    table = outcomes(project, "arm")
+    assert table.schema.equals(OUTCOMES)
+    counts = table.group_by(["arm", "seed", "share"]).aggregate([([], "count_all")])
+    arms = ("seed", "ser", "full")
+    assert {(row["arm"], row["seed"]) for row in counts.to_pylist()} == {
+        (arm, seed) for arm in arms for seed in (0, 1)
+    }
+    assert set(counts["count_all"].to_pylist()) == {200}
+    assert set(counts["share"].to_pylist()) == {0.15}
+    pairs = [
+        table.filter(pa.compute.equal(table["seed"], seed))["pair_id"].unique()
+        for seed in (0, 1)
+    ]
+    assert not set(pairs[0].to_pylist()) & set(pairs[1].to_pylist())
+
+
+def test_history_tells_the_loops(project):
+    rows = newest(project, "arm_history.json")
+    seeds = [row for row in rows if row["arm"] == "seed"]
+    assert [row["seed"] for row in seeds] == [0, 1]
+    assert all(row["kept"] and row["loop"] == 0 for row in seeds)
+    assert all(row["loop_accuracy"] == row["test_accuracy"] for row in seeds)
+    full = next(row for row in rows if row["arm"] == "full")
+    assert full["human_labels"] > 5 * seeds[0]["human_labels"]
+
+
+def test_label_efficiency_is_seed_and_ser_by_share(project):
+    table = outcomes(project, "efficiency")
+    found = set(
+        zip(*(table[n].to_pylist() for n in ("arm", "share", "seed")), strict=True)
+    )
+    assert found == {
+        (arm, share, seed)
+        for arm, share in (
+            ("seed", 0.15),
+            ("ser", 0.15),
+            ("seed", 1.0),
+        )
+        for seed in (0, 1)
+    }
+
+
+def test_running_it_again_reuses_everything(project, kedro):
+    done = kedro("run", "--env", "test", "--pipelines", "evidence", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert ": reused" in done.stderr and ": started" not in done.stderr
+
+
+def test_an_unknown_arm_is_one_line(project, kedro):
+    file = project / "conf" / "test" / "parameters.yml"
+    known = file.read_text()
+    file.write_text(known.replace("full", "fall"))
+    done = kedro("run", "--env", "test", "--pipelines", "evidence", cwd=project)
+    file.write_text(known)
+    assert done.returncode == 2
+    assert "evidence: there is no arm fall" in done.stderr.splitlines()[-1]
