@@ -344,7 +344,7 @@ def test_a_rerun_resumes_to_the_same_weights(job, weights, monkeypatch, lora):
 
 
 def test_a_checkpoint_cut_off_in_mid_save_is_passed_by(tmp_path):
-    from ser_kedro.reward.trainer import last_checkpoint
+    from ser_kedro.reward.resume import last_checkpoint
 
     for step, complete in ((9, True), (10, True), (11, False)):
         folder = tmp_path / "trainer" / f"checkpoint-{step}"

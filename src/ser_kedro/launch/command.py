@@ -10,10 +10,13 @@ from pathlib import Path
 
 from ser_kedro.errors import ParameterError
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.rank import LAUNCH_VARIABLE, NO_GPU_VARIABLE
+from ser_kedro.launch.rank import (
+    DEEPSPEED_VARIABLE,
+    LAUNCH_VARIABLE,
+    NO_GPU_VARIABLE,
+)
 
 WORKER = "ser_kedro.launch.worker"
-DEEPSPEED_VARIABLE = "SER_KEDRO_DEEPSPEED"
 ACCELERATE_FILE = Path("conf") / "launch" / "accelerate.yml"
 
 # What an outer launcher (torchrun, mpirun, srun, accelerate) tells its own ranks. A

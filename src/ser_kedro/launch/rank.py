@@ -12,6 +12,8 @@ LAUNCH_VARIABLE = "SER_KEDRO_LAUNCH"
 # Set where the ranks are to see no GPU. DeepSpeed, on a CPU too, gives its ranks a
 # CUDA_VISIBLE_DEVICES of its own, which the worker takes away again.
 NO_GPU_VARIABLE = "SER_KEDRO_NO_GPU"
+# Where DeepSpeed's configuration is, under any launcher that has one.
+DEEPSPEED_VARIABLE = "SER_KEDRO_DEEPSPEED"
 
 
 def _distributed() -> Any:
@@ -32,6 +34,11 @@ def _told(name: str, default: int) -> int:
 def is_launched() -> bool:
     """Say whether a launcher of ours started this process."""
     return LAUNCH_VARIABLE in os.environ
+
+
+def deepspeed_file() -> str | None:
+    """Return the path of DeepSpeed's configuration, if the launcher has one."""
+    return os.environ.get(DEEPSPEED_VARIABLE) if is_launched() else None
 
 
 def rank() -> int:

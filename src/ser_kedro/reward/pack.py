@@ -146,8 +146,8 @@ def cut(costs: Sequence[int], tokens: int, multiple: int = 1) -> Iterator[list[i
         costs: Tokens of each row.
         tokens: Padded tokens of a batch, at most; a batch has ``multiple`` rows in any
             case.
-        multiple: The number of rows of each batch is a multiple of it, if that of all
-            is: the processes that share a batch then get equally many.
+        multiple: The number of rows of each batch is a multiple of it, save perhaps
+            the last one's: the processes that share a batch then get equally many.
 
     Yields:
         Indices of the rows of a batch, shortest first.

@@ -1,0 +1,81 @@
+"""On which devices a training or a scoring runs, and how they share it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from ser_kedro.launch import rank
+from ser_kedro.reward.params import Precision, TrainingParams, uses_bf16
+
+CHECKPOINTS = "trainer"
+# Seconds that ranks wait for rank 0, which alone encodes the data.
+_PATIENCE = 6 * 60 * 60
+
+
+def training_arguments(
+    kind: type[TrainingArguments],
+    params: TrainingParams,
+    workspace: Path,
+    seed: int,
+    **more: Any,
+) -> Any:
+    """Return TRL's configuration of a training; where there are ranks, they meet.
+
+    Under ZeRO 3 a model that is loaded as long as the configuration lives is taken
+    apart while it is read, so that no process ever holds all of it.
+
+    Args:
+        kind: ``SFTConfig`` or ``RewardConfig``.
+        params: How to train.
+        workspace: Where checkpoints go.
+        seed: Draws the order of the rows.
+        more: What else the configuration takes.
+    """
+    return one_device(
+        kind(
+            **placement(params.precision),
+            output_dir=str(workspace / CHECKPOINTS),
+            learning_rate=params.learning_rate,
+            lr_scheduler_type=params.scheduler,
+            warmup_steps=params.warmup_steps,
+            weight_decay=params.weight_decay,
+            gradient_checkpointing=params.gradient_checkpointing,
+            save_strategy="steps",
+            save_steps=params.save_steps,
+            save_total_limit=2,
+            logging_steps=10,
+            logging_first_step=True,
+            disable_tqdm=True,
+            dataloader_pin_memory=torch.cuda.is_available(),
+            seed=seed,
+            max_length=None,
+            **more,
+        )
+    )
+
+
+def placement(precision: Precision) -> dict[str, Any]:
+    """Return the arguments that say on which devices, and how they share the work."""
+    deepspeed = rank.deepspeed_file()
+    return {
+        "bf16": uses_bf16(precision),
+        # DeepSpeed finds its device on its own.
+        "use_cpu": not (torch.cuda.is_available() or deepspeed),
+        "deepspeed": deepspeed,
+        "ddp_timeout": _PATIENCE,
+        "report_to": "none",
+    }
+
+
+def one_device(arguments: TrainingArguments) -> TrainingArguments:
+    """Keep the trainer from spreading one process over all GPUs that it sees.
+
+    ``DataParallel`` would make a step of several batches. The ranks meet here.
+    """
+    if arguments.n_gpu > 1:
+        arguments._n_gpu = 1
+    return arguments
