@@ -19,6 +19,7 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from ser_kedro.errors import ModelError
 from ser_kedro.reward.encode import ensure_pad_token
+from ser_kedro.reward.parts import draw_again, in_parts
 
 
 def is_encoder(config: PretrainedConfig) -> bool:
@@ -83,11 +84,14 @@ def load_reward_model(
     # "regression", so that transformers' pipeline() applies no sigmoid of its own.
     config.problem_type = "regression"
     with suppress_seqcls_warning():
-        model = from_pretrained(
+        model, found = from_pretrained(
             AutoModelForSequenceClassification,
             folder,
             config=config,
             dtype=torch.float32,
+            output_loading_info=True,
         )
+    if in_parts():
+        draw_again(model, found["missing_keys"], seed)
     ensure_pad_token(tokenizer, model)
     return model.eval(), tokenizer

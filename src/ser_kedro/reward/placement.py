@@ -58,6 +58,17 @@ def training_arguments(
     )
 
 
+def meet(precision: Precision, workspace: Path) -> TrainingArguments | None:
+    """Let the ranks of a launch meet without a training; ``None`` inline.
+
+    Models that are loaded as long as the result lives are in parts under ZeRO 3.
+    """
+    if not rank.is_launched():
+        return None
+    where = {"output_dir": str(workspace), "per_device_train_batch_size": 1}
+    return one_device(TrainingArguments(**placement(precision), **where))
+
+
 def placement(precision: Precision) -> dict[str, Any]:
     """Return the arguments that say on which devices, and how they share the work."""
     deepspeed = rank.deepspeed_file()
