@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel, get_peft_model
 from torch import distributed
-from transformers.integrations.deepspeed import (
-    deepspeed_config,
-    is_deepspeed_zero3_enabled,
-)
+from transformers.integrations import deepspeed as integration
 
 from ser_kedro.launch import rank
 
 
 def in_parts() -> bool:
     """Say whether models are taken apart as they are loaded."""
-    return bool(is_deepspeed_zero3_enabled())
+    return bool(integration.is_deepspeed_zero3_enabled())
+
+
+@contextmanager
+def _whole_models() -> Iterator[None]:
+    """Make whole models for once."""
+    current = integration._hf_deepspeed_config_weak_ref()
+    integration.unset_hf_deepspeed_config()
+    try:
+        yield
+    finally:
+        integration.set_hf_deepspeed_config(current)
 
 
 def draw_again(model: Any, names: Iterable[str], seed: int) -> None:
@@ -30,12 +39,12 @@ def draw_again(model: Any, names: Iterable[str], seed: int) -> None:
         names: Its new parameters.
         seed: As the process was seeded before the model was loaded.
     """
-    from deepspeed.zero import GatheredParameters
+    import deepspeed
 
     torch.manual_seed(seed)
     new = {name: model.get_parameter(name) for name in names}
     owners = {name.rpartition(".")[0] for name in new}
-    with GatheredParameters(list(new.values()), modifier_rank=0):
+    with deepspeed.zero.GatheredParameters(list(new.values()), modifier_rank=0):
         for parameter in new.values():
             parameter._is_hf_initialized = False  # or transformers would not draw it
         for name, module in model.named_modules():
@@ -55,7 +64,7 @@ def probe(model: Any) -> Any:
     if getattr(config, "layer_types", None):
         config.layer_types = config.layer_types[:1]
     config.vocab_size, config.pad_token_id = 64, 0
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _whole_models():
         return type(model)(config).eval()
 
 
@@ -119,7 +128,7 @@ def _whole(model: Any, weights: dict[str, torch.Tensor]) -> Any:
     """Return a twin of a model in parts that has its weights, on the host."""
     adapted = isinstance(model, PeftModel)
     base = model.get_base_model() if adapted else model
-    with torch.device("meta"):
+    with torch.device("meta"), _whole_models():
         twin: Any = type(base)(base.config)
         if adapted:
             twin = get_peft_model(twin, model.peft_config[model.active_adapter])
@@ -134,7 +143,7 @@ def share(model: Any) -> SharedModel:
 
     settings = {
         name: value
-        for name, value in deepspeed_config().items()
+        for name, value in integration.deepspeed_config().items()
         if name not in ("optimizer", "scheduler")
     }
     zero = {
@@ -145,4 +154,4 @@ def share(model: Any) -> SharedModel:
     engine, *_ = deepspeed.initialize(
         model=model, config={**settings, "zero_optimization": zero}
     )
-    return SharedModel(engine.eval())
+    return SharedModel(engine).eval()

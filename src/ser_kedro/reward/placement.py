@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import distributed
 from transformers import TrainingArguments
 
 from ser_kedro.launch import rank
@@ -35,7 +36,7 @@ def training_arguments(
         seed: Draws the order of the rows.
         more: What else the configuration takes.
     """
-    return one_device(
+    return together(
         kind(
             **placement(params.precision),
             output_dir=str(workspace / CHECKPOINTS),
@@ -66,27 +67,33 @@ def meet(precision: Precision, workspace: Path) -> TrainingArguments | None:
     if not rank.is_launched():
         return None
     where = {"output_dir": str(workspace), "per_device_train_batch_size": 1}
-    return one_device(TrainingArguments(**placement(precision), **where))
+    return together(TrainingArguments(**placement(precision), **where))
 
 
 def placement(precision: Precision) -> dict[str, Any]:
     """Return the arguments that say on which devices, and how they share the work."""
-    deepspeed = rank.deepspeed_file()
     return {
         "bf16": uses_bf16(precision),
-        # DeepSpeed finds its device on its own.
-        "use_cpu": not (torch.cuda.is_available() or deepspeed),
-        "deepspeed": deepspeed,
+        "use_cpu": not torch.cuda.is_available(),
+        "deepspeed": rank.deepspeed_file(),
         "ddp_timeout": _PATIENCE,
+        "ddp_find_unused_parameters": False,  # there are none, and looking costs
         "report_to": "none",
     }
 
 
-def one_device(arguments: TrainingArguments) -> TrainingArguments:
-    """Keep the trainer from spreading one process over all GPUs that it sees.
+def together(arguments: TrainingArguments) -> TrainingArguments:
+    """Return the arguments once the ranks have met.
 
-    ``DataParallel`` would make a step of several batches. The ranks meet here.
+    One process uses one GPU, though it may see more: ``DataParallel``, to which the
+    trainer would turn, makes one step of several batches.
     """
     if arguments.n_gpu > 1:
         arguments._n_gpu = 1
+    if arguments.deepspeed:
+        import deepspeed
+
+        # On a CPU the ranks have met without DeepSpeed, which must know of it before
+        # it takes a model apart.
+        deepspeed.init_distributed(distributed.get_backend(), verbose=False)
     return arguments
