@@ -133,7 +133,12 @@ def reward_job(
     from ser_kedro.reward.train import TrainRewardJob
 
     params = RewardParams(
-        **{**_training(lora), "epochs": 8 if lora else 10, "scheduler": "linear", **changes}
+        **{
+            **_training(lora),
+            "epochs": 8 if lora else 10,
+            "scheduler": "linear",
+            **changes,
+        }
     )
     return TrainRewardJob(
         start=start, pairs=(pairs,), validation=validation, params=params, seed=1
