@@ -145,6 +145,15 @@ def reward_job(
     )
 
 
+def long_job(start: Reference) -> Job:
+    """Describe a training that is long enough to be killed in its middle."""
+    data = tables()
+    return reward_job(
+        start, data["labeled"], data["validation"], lora=False, epochs=30, save_steps=20,
+        learning_rate=5e-4,
+    )  # fmt: skip
+
+
 def _training(lora: bool) -> dict[str, Any]:
     # Gentle enough that rounding does not grow: with larger steps two runs in *one*
     # process, whose micro-batches differ, end further apart than the limit.
@@ -156,6 +165,7 @@ def _training(lora: bool) -> dict[str, Any]:
         "epochs": 2 if lora else 4,
         "max_length": 256,
         "lora": LoraParams(r=8, alpha=16) if lora else None,
+        "keep_adapter": lora,
     }
 
 

@@ -61,6 +61,8 @@ def resumable(trainer: Any, workspace: Path) -> str | None:
             _described(layout),
         )
         checkpoint = None
+    if checkpoint:
+        logger.info("training goes on from %s", Path(checkpoint).name)
     if rank.is_main():
         if checkpoint is None:
             shutil.rmtree(workspace / CHECKPOINTS, ignore_errors=True)
