@@ -149,9 +149,14 @@ def long_job(start: Reference) -> Job:
     """Describe a training that is long enough to be killed in its middle."""
     data = tables()
     return reward_job(
-        start, data["labeled"], data["validation"], lora=False, epochs=30, save_steps=20,
+        start,
+        data["labeled"],
+        data["validation"],
+        lora=False,
+        epochs=30,
+        save_steps=20,
         learning_rate=5e-4,
-    )  # fmt: skip
+    )
 
 
 def _training(lora: bool) -> dict[str, Any]:

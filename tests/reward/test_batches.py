@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
