@@ -124,7 +124,7 @@ def killed(matrix, tmp_path_factory):
         [*words, start.model_dump_json()], env={**os.environ, "PYTHONPATH": path}
     )
     try:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not checkpoints(job):
             assert parent.poll() is None and time.monotonic() < deadline
             time.sleep(0.02)
