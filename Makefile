@@ -24,7 +24,7 @@ real: .venv/ready  ## HH-RLHF pairs of ../shared/data, into docs/results.md
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
 
 clean:  ## remove the environment and every result

@@ -92,8 +92,12 @@ def together(arguments: TrainingArguments) -> TrainingArguments:
         arguments._n_gpu = 1
     if arguments.deepspeed:
         import deepspeed
+        from deepspeed.ops import __compatible_ops__ as kernels
 
-        # On a CPU the ranks have met without DeepSpeed, which must know of it before
-        # it takes a model apart.
+        # On a CPU the ranks have met over gloo, which serves DeepSpeed too. Its own
+        # kernel for that would have to be compiled, and a rank that is killed while it
+        # compiles leaves a lock behind on which all later ones wait for ever.
+        kernels["deepspeed_shm_comm"] = False
+        # DeepSpeed must know of the group before it takes a model apart.
         deepspeed.init_distributed(distributed.get_backend(), verbose=False)
     return arguments
