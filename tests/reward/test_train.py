@@ -501,3 +501,17 @@ def test_bf16_training_saves_what_it_scores(job):
 def test_rows_longer_than_the_model_reads_are_refused(job):
     with pytest.raises(ModelError, match=r"reward.max_length=4096: the model reads"):
         run(job(max_length=4096))
+
+
+def test_adapters_are_kept_beside_the_model_if_asked(job, sft_model):
+    from peft import PeftModel
+
+    merged = run(job(lora=LORA, keep_adapter=True))["model"]
+
+    start, _ = load_reward_model(sft_model.location, SEED)
+    adapted = PeftModel.from_pretrained(start, merged.location.with_name("adapter"))
+    again = state(adapted.merge_and_unload())
+    expected = state(load_reward_model(merged.location, 0)[0])
+    assert again.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(again[name], expected[name])
