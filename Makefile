@@ -42,7 +42,7 @@ results: .venv/ready  ## what make develop, evidence and efficiency gave, into d
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
 	touch $@
 
 clean:  ## remove the environment and every result

@@ -106,7 +106,8 @@ def test_devices_of_a_launcher(plan, fresh):
         '{"zero_optimization": {"stage": 2}}'
     )
     (folder / "mine.yml").write_text(
-        "kind: deepspeed\nprocesses: 4\nnodes: 2\ndeepspeed: conf/launch/mine.json\n"
+        "launcher:\n  kind: torchrun\n  prefix: [srun]\n  processes: 4\n  nodes: 2\n"
+        "  deepspeed: conf/launch/mine.json\n"
     )
     options = ("--params", "launcher=mine", "--device-memory", "80GB")
     done = plan(*options, cwd=fresh)
@@ -117,7 +118,9 @@ def test_devices_of_a_launcher(plan, fresh):
 def test_a_launcher_whose_file_is_missing(plan, fresh):
     folder = fresh / "conf" / "base" / "presets" / "launcher"
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "mine.yml").write_text("kind: deepspeed\ndeepspeed: conf/no.json\n")
+    (folder / "mine.yml").write_text(
+        "launcher:\n  kind: deepspeed\n  deepspeed: conf/no.json\n"
+    )
     done = plan("--params", "launcher=mine", cwd=fresh)
     assert done.returncode == 2
     assert "its DeepSpeed file conf/no.json is not there" in done.stderr

@@ -63,7 +63,7 @@ def fail(folder, code=1):
         ("[Errno 2] No such file or directory: 'numactl'", "install numactl"),
         ("RuntimeError: launcher 'pdsh' not installed.", "install pdsh"),
         ("bash: srun: command not found", "srun is missing"),
-        ("python: No module named deepspeed", "ser-kedro[deepspeed]"),
+        ("python: No module named deepspeed", "pip install deepspeed"),
         ("Unable to proceed, no GPU resources available", "fits this machine"),
     ],
 )

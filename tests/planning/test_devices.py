@@ -3,7 +3,14 @@
 import pytest
 
 from ser_kedro.errors import ParameterError
-from ser_kedro.planning.devices import Devices, from_launcher, host_memory, parse_size
+from ser_kedro.launch.params import LauncherParams
+from ser_kedro.planning.devices import (
+    Devices,
+    from_launcher,
+    host_memory,
+    parse_size,
+    this_machine,
+)
 
 
 @pytest.mark.parametrize(
@@ -21,14 +28,21 @@ def test_refuses_what_is_no_size(text):
 
 
 class TestFromLauncher:
+    def launcher(self, **fields):
+        return LauncherParams(**{"kind": "torchrun", **fields})
+
     def test_counts_all_nodes(self):
         zero = {"zero_optimization": {"stage": 3}}
-        found = from_launcher({"processes": 8, "nodes": 2}, zero)
+        launcher = self.launcher(processes=8, nodes=2, prefix=("srun",))
+        found = from_launcher(launcher, zero)
         assert (found.count, found.zero_stage, found.offload) == (16, 3, "none")
 
     def test_without_deepspeed(self):
-        found = from_launcher({"processes": 2, "deepspeed": None}, None)
+        found = from_launcher(self.launcher(processes=2), None)
         assert (found.count, found.zero_stage) == (2, 0)
+
+    def test_inline_is_one_device(self):
+        assert from_launcher(LauncherParams(), None) == this_machine()
 
     @pytest.mark.parametrize(
         ("section", "offload"),
@@ -36,9 +50,8 @@ class TestFromLauncher:
     )
     def test_sees_offload(self, section, offload):
         zero = {"zero_optimization": {"stage": 3, section: {"device": "cpu"}}}
-        assert from_launcher({}, zero).offload == offload
+        assert from_launcher(self.launcher(), zero).offload == offload
 
     def test_processes_on_a_cpu_share_its_memory(self):
-        preset = {"processes": 2, "environment": {"DS_ACCELERATOR": "cpu"}}
-        found = from_launcher(preset, None)
+        found = from_launcher(self.launcher(processes=2, devices=()), None)
         assert found == Devices(2, host_memory() // 2, bf16=False)

@@ -145,8 +145,8 @@ class TestPpo:
     def test_one_base_serves_policy_reference_and_value(self):
         devices = Devices(1, None, bf16=False)
         need = memory.ppo(FROZEN, FULL, devices, **self.GIVEN)
-        assert need.weights == 4 * P + 4 * T + 4 * P
-        assert (need.gradients, need.optimizer) == (2 * 4 * T, 2 * 8 * T)
+        assert need.weights == 4 * P + 4 * P  # the policy's and the reward model's
+        assert (need.gradients, need.optimizer) == (4 * T, 8 * T)
 
     def test_a_whole_policy_needs_a_reference_of_its_own(self):
         devices = Devices(1, None, bf16=False)

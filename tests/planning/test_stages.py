@@ -8,9 +8,15 @@ import yaml
 
 from ser_kedro.errors import ModelError
 from ser_kedro.planning.devices import Devices
-from ser_kedro.planning.stages import config_of, make_plan, rows_of_a_pass
+from ser_kedro.planning.stages import (
+    config_of,
+    make_plan,
+    reward_tokens_of_a_pass,
+    sft_rows_of_a_pass,
+)
 from ser_kedro.planning.text import render
 from ser_kedro.planning.work import Work, sft_rows, steps
+from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +38,7 @@ def plan(name, devices, work=None):
         ModelParams(name=str(folder), scratch=scratch),
         SftParams.model_validate(preset["sft"]),
         RewardParams.model_validate(preset["reward"]),
+        PpoParams.model_validate(preset["ppo"]),
         devices,
         loops=3,
         work=work or Work(),
@@ -107,12 +114,26 @@ class TestWork:
         assert sft_rows(params, 10) == 20
         assert sft_rows(params.model_copy(update={"target": "chosen"}), 10) == 10
 
-    def test_rows_of_a_pass(self):
+    @pytest.mark.parametrize(("micro", "expected"), [(None, (5, 40)), (3, (3, 3))])
+    def test_rows_of_a_pass(self, micro, expected):
+        params = SftParams(**self.GIVEN, epochs=1, batch_size=40)
+        params = params.model_copy(update={"micro_batch_size": micro})
+        rows = [sft_rows_of_a_pass(params, Devices(n, None)) for n in (8, 1)]
+        assert tuple(rows) == expected
+
+    @pytest.mark.parametrize(
+        ("budget", "count", "tokens"),
+        [
+            (10**6, 8, 5 * 16),  # all of a device's share
+            (48, 8, 48),  # cut by the budget
+            (8, 1, 16),  # a pair stands alone
+        ],
+    )
+    def test_tokens_of_a_pass(self, budget, count, tokens):
         params = RewardParams(
-            **self.GIVEN, epochs=1, batch_size=40, micro_batch_size=10
+            **self.GIVEN, epochs=1, batch_size=40, micro_tokens=budget
         )
-        assert rows_of_a_pass(params, Devices(8, None)) == 5
-        assert rows_of_a_pass(params, Devices(1, None)) == 10
+        assert reward_tokens_of_a_pass(params, Devices(count, None)) == tokens
 
     def test_disk(self):
         work = Work(pairs=PAIRS, table_bytes=96_000)

@@ -1,11 +1,9 @@
 import numpy as np
 import pytest
-import torch
 from datasets import Dataset
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_kedro.errors import ParameterError
 from ser_kedro.reward.batches import MEGABATCH, PairSteps, Share, plan_steps
 from ser_kedro.reward.pack import Packing
 
@@ -50,7 +48,7 @@ def steps(rows):
 
 def pairs_of(step):
     """The pairs of a step: their weight is their number."""
-    return torch.cat([batch["weight"] for batch in step]).int().tolist()
+    return [int(weight) for batch in step for weight in batch["weight"]]
 
 
 @given(
@@ -140,6 +138,16 @@ def test_processes_share_each_step_evenly(steps, world):
         assert {b["share"] for part in parts for b in part} == {world / 8}
 
 
-def test_a_step_that_cannot_be_shared_is_refused(steps):
-    with pytest.raises(ParameterError, match="batch_size=8: 3 processes"):
-        steps(share=Share(0, 3))
+@pytest.mark.parametrize("world", [3, 5, 16])
+def test_processes_that_cannot_share_a_step_evenly_make_as_many_passes(steps, world):
+    alone = steps()
+    shares = [steps(share=Share(rank, world)) for rank in range(world)]
+
+    for number in range(len(alone)):
+        parts = [share[number] for share in shares]
+        assert len({len(part) for part in parts}) == 1
+        # One that has no pair left makes a pass that counts nothing.
+        counted = [[b for b in part if b["share"]] for part in parts]
+        assert {b["share"] for part in counted for b in part} == {world / 8}
+        together = [pair for part in counted for pair in pairs_of(part)]
+        assert sorted(together) == sorted(pairs_of(alone[number]))

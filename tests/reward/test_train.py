@@ -344,7 +344,7 @@ def test_a_rerun_resumes_to_the_same_weights(job, weights, monkeypatch, lora):
 
 
 def test_a_checkpoint_cut_off_in_mid_save_is_passed_by(tmp_path):
-    from ser_kedro.reward.trainer import last_checkpoint
+    from ser_kedro.reward.resume import last_checkpoint
 
     for step, complete in ((9, True), (10, True), (11, False)):
         folder = tmp_path / "trainer" / f"checkpoint-{step}"
@@ -501,3 +501,17 @@ def test_bf16_training_saves_what_it_scores(job):
 def test_rows_longer_than_the_model_reads_are_refused(job):
     with pytest.raises(ModelError, match=r"reward.max_length=4096: the model reads"):
         run(job(max_length=4096))
+
+
+def test_adapters_are_kept_beside_the_model_if_asked(job, sft_model):
+    from peft import PeftModel
+
+    merged = run(job(lora=LORA, keep_adapter=True))["model"]
+
+    start, _ = load_reward_model(sft_model.location, SEED)
+    adapted = PeftModel.from_pretrained(start, merged.location.with_name("adapter"))
+    again = state(adapted.merge_and_unload())
+    expected = state(load_reward_model(merged.location, 0)[0])
+    assert again.keys() == expected.keys()
+    for name in expected:
+        torch.testing.assert_close(again[name], expected[name])

@@ -60,7 +60,7 @@ _ADVICE = (
     (r"srun: (command )?not found", "srun is missing: run this where Slurm is"),
     (
         r"No module named '?deepspeed'?|DeepSpeed is not (available|installed)",
-        "DeepSpeed is missing: pip install 'ser-kedro[deepspeed]'",
+        "DeepSpeed is missing: DS_BUILD_OPS=0 pip install deepspeed",
     ),
     (
         r"no GPU resources available|CUDA driver version is insufficient"

@@ -21,7 +21,9 @@ from trl import RLOOConfig, RLOOTrainer
 from ser_kedro.launch.json import write_json
 from ser_kedro.policy.ppo import Ppo, merge_moments, next_kl_coefficient
 from ser_kedro.policy.ppo_checkpoint import Progress
-from ser_kedro.reward.trainer import CHECKPOINTS, last_checkpoint, train
+from ser_kedro.reward.placement import CHECKPOINTS
+from ser_kedro.reward.resume import last_checkpoint
+from ser_kedro.reward.trainer import train
 
 
 class Rloo(Ppo):

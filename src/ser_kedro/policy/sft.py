@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pyarrow as pa
 
 from ser_kedro.errors import DataError
+from ser_kedro.launch import rank
 from ser_kedro.launch.job import Job, Output
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.table import read_table, write_table
@@ -25,8 +27,6 @@ logger = logging.getLogger(__name__)
 ROWS = pa.schema(
     [("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))]
 )
-# What the trainer's loss ignores.
-_NO_LOSS = -100
 
 
 class SftJob(Job):
@@ -43,6 +43,7 @@ class SftJob(Job):
     """
 
     stage: ClassVar[str] = "sft"
+    distributed: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = (
         "torch",
         "transformers",
@@ -65,21 +66,27 @@ class SftJob(Job):
 
         from ser_kedro.reward.encode import Encoder, ensure_pad_token
         from ser_kedro.reward.model import is_encoder
+        from ser_kedro.reward.parts import in_parts
 
+        arguments = self._arguments(workspace)
         torch.manual_seed(self.seed)  # a new pad token's embedding is drawn
         model, tokenizer = self._start()
+        if in_parts():
+            torch.manual_seed(self.seed)  # to take a model apart draws numbers too
         ensure_pad_token(tokenizer, model)
         if is_encoder(model.config):
             logger.info("sft: %s is an encoder, nothing to fine-tune", self.model.name)
             metrics: dict[str, Any] = {"skipped": "encoder model"}
         else:
             encoder = Encoder(tokenizer, self.params.max_length)
-            model, metrics = self._train(model, encoder, workspace)
+            model, metrics = self._train(model, encoder, arguments, workspace)
         folder = workspace / "model"
-        model.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        shutil.rmtree(workspace / "trainer", ignore_errors=True)
-        (workspace / "encoded.arrow").unlink(missing_ok=True)
+        if rank.is_main() or in_parts():
+            model.save_pretrained(folder)
+        if rank.is_main():
+            tokenizer.save_pretrained(folder)
+            shutil.rmtree(workspace / "trainer", ignore_errors=True)
+            (workspace / "encoded.arrow").unlink(missing_ok=True)
         output = Output(
             kind="language_model",
             file="model",
@@ -87,6 +94,24 @@ class SftJob(Job):
             metrics=metrics,
         )
         return {"model": output}
+
+    def _arguments(self, workspace: Path) -> Any:
+        from trl import SFTConfig
+
+        from ser_kedro.reward.placement import training_arguments
+
+        share = math.ceil(self.params.batch_size / rank.world_size())
+        micro = min(self.params.micro_batch_size or share, share)
+        return training_arguments(
+            SFTConfig,
+            self.params,
+            workspace,
+            self.seed,
+            num_train_epochs=self._epochs(),
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=math.ceil(share / micro),
+            completion_only_loss=True,
+        )
 
     def _start(self) -> tuple[Any, Any]:
         import torch
@@ -119,40 +144,38 @@ class SftJob(Job):
                 yield from (row["chosen"], row["rejected"], "Question: ", "Answer: ")
 
     def _train(
-        self, model: Any, encoder: Encoder, workspace: Path
+        self, model: Any, encoder: Encoder, arguments: Any, workspace: Path
     ) -> tuple[Any, dict[str, Any]]:
         from datasets import Dataset
-        from trl import SFTConfig, SFTTrainer
 
+        from ser_kedro.policy.shares import SerSftTrainer
         from ser_kedro.reward.encode import EncodingCount
         from ser_kedro.reward.lora import adapter_config, trained_model
-        from ser_kedro.reward.trainer import train, training_arguments
+        from ser_kedro.reward.trainer import train
 
         counts = EncodingCount()
-        batches = self._encode(encoder, counts)
-        write_table(workspace, "encoded", batches, ROWS)
-        if not counts.kept:
-            raise DataError(
-                f"{self.stage}: none of {counts.rows} pairs is left after encoding"
-                f" ({counts.overlong} above max_length={self.params.max_length}); raise"
-                " sft.max_length"
-            )
-        micro = self.params.micro_batch_size or self.params.batch_size
-        trainer = SFTTrainer(
+        if rank.is_main():
+            batches = self._encode(encoder, counts)
+            write_table(workspace, "encoded", batches, ROWS)
+            if not counts.kept:
+                raise DataError(
+                    f"{self.stage}: none of {counts.rows} pairs is left after encoding"
+                    f" ({counts.overlong} above max_length={self.params.max_length});"
+                    " raise sft.max_length"
+                )
+        rank.barrier()
+        trainer = SerSftTrainer(
             model=model,
-            args=SFTConfig(
-                **training_arguments(self.params, workspace, self.seed),
-                num_train_epochs=self._epochs(),
-                per_device_train_batch_size=micro,
-                gradient_accumulation_steps=self.params.batch_size // micro,
-                completion_only_loss=True,
-            ),
+            args=arguments,
             train_dataset=Dataset.from_file(str(workspace / "encoded.arrow")),
             processing_class=encoder.tokenizer,
             peft_config=adapter_config(self.params.lora, "CAUSAL_LM"),
+            batch_size=self.params.batch_size,
         )
         metrics = train(trainer, workspace, "sft")
-        return trained_model(trainer), {**metrics, "encoding": counts.as_metrics()}
+        adapter = workspace / "adapter" if self.params.keep_adapter else None
+        trained = trained_model(trainer, adapter)
+        return trained, {**metrics, "encoding": counts.as_metrics()}
 
     def _epochs(self) -> float:
         """Return the passes over the rows: more of them where the pool is a control."""
@@ -178,6 +201,8 @@ class SftJob(Job):
         encoder: Encoder,
         counts: Any,
     ) -> Iterator[pa.RecordBatch]:
+        from ser_kedro.policy.shares import NO_LOSS
+
         for batch in read_table(table).to_batches(1024):
             rows = batch.select(["prompt", *names]).to_pydict()
             # In an order of their own, so that no label shows in the order of rows.
@@ -193,6 +218,6 @@ class SftJob(Job):
                     continue
                 for response in (pair.a, pair.b) if both else (pair.a,):
                     ids.append(pair.prompt + response)
-                    labels.append([_NO_LOSS] * len(pair.prompt) + response)
+                    labels.append([NO_LOSS] * len(pair.prompt) + response)
             arrays = [pa.array(ids, ROWS.types[0]), pa.array(labels, ROWS.types[1])]
             yield pa.RecordBatch.from_arrays(arrays, schema=ROWS)

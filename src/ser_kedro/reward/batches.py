@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from ser_kedro.errors import ParameterError
 from ser_kedro.reward import pack
 from ser_kedro.reward.pack import Packing, Row
 
@@ -65,15 +64,7 @@ class PairSteps(Dataset):
             pad_token_id: What fills short rows.
             seed: Draws the order.
             share: What of each step this process reads.
-
-        Raises:
-            ParameterError: If the processes cannot share a step evenly.
         """
-        if batch_size % share.world:
-            raise ParameterError(
-                f"batch_size={batch_size}: {share.world} processes cannot share a step"
-                f" evenly; give a multiple of {share.world}"
-            )
         self.rows, self.packing, self.share = rows, packing, share
         self.micro_tokens, self.pad_token_id = micro_tokens, pad_token_id
         prompt, chosen, rejected = (
@@ -109,7 +100,10 @@ class PairSteps(Dataset):
 
     def _micro_batch(self, pairs: np.ndarray, share: float) -> dict[str, Any]:
         longest = int(self.packed_tokens[pairs].max())
-        mine = self.rows[pairs[self.share.rank :: self.share.world].tolist()]
+        mine = pairs[self.share.rank :: self.share.world]
+        # All processes make as many passes: without a pair left, one that counts 0.
+        mute = len(mine) == 0
+        mine = self.rows[(pairs[:1] if mute else mine).tolist()]
         rows = [
             Row(prompt, [chosen, rejected])
             for prompt, chosen, rejected in zip(
@@ -122,7 +116,7 @@ class PairSteps(Dataset):
         batch = pack.collate(rows, self.pad_token_id, packed=self.packing.fits(longest))
         for name in ("weight", "soft_label"):
             batch[name] = torch.tensor(mine[name], dtype=torch.float32)
-        return {**batch, "share": share}
+        return {**batch, "share": 0.0 if mute else share}
 
 
 def plan_steps(

@@ -169,11 +169,12 @@ class FeaturesJob(Job):
             precision=self.precision,
         )
         # A head that hands on what it reads.
-        name = head_name(scorer.model)
-        width = scorer.model.get_submodule(name).in_features
+        model: Any = scorer.model
+        name = head_name(model)
+        width = model.get_submodule(name).in_features
         handing_on = torch.nn.Linear(width, width, bias=False)
         torch.nn.init.eye_(handing_on.weight)
-        scorer.model.set_submodule(name, handing_on.to(scorer.model.device))
+        model.set_submodule(name, handing_on.to(model.device))
         return scorer
 
 

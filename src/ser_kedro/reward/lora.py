@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from peft import LoraConfig, PeftModel
 
+from ser_kedro.launch.rank import is_main
 from ser_kedro.reward.params import LoraParams
+from ser_kedro.reward.parts import SharedModel, in_parts
 
 
 def adapter_config(
@@ -28,11 +31,22 @@ def adapter_config(
     )
 
 
-def trained_model(trainer: Any) -> Any:
+def trained_model(trainer: Any, adapter: Path | None = None) -> Any:
     """Return what a trainer has trained as a plain model, adapters merged.
 
     Accelerate's autocast is taken off: rewards are computed in the precision of the
-    weights, as they will be once the model is loaded from its folder.
+    weights, as they will be once the model is loaded from its folder. A model in parts
+    stays so; it is merged when it is saved.
+
+    Args:
+        trainer: A trainer that has trained.
+        adapter: Where rank 0 writes the adapters by themselves; ``None``: nowhere.
     """
+    if in_parts():
+        return SharedModel(trainer.model_wrapped, adapter)
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
-    return model.merge_and_unload() if isinstance(model, PeftModel) else model
+    if not isinstance(model, PeftModel):
+        return model
+    if adapter is not None and is_main():
+        model.save_pretrained(adapter)
+    return model.merge_and_unload()

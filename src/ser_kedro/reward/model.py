@@ -20,6 +20,7 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from ser_kedro.errors import ModelError
 from ser_kedro.reward.encode import ensure_pad_token
+from ser_kedro.reward.parts import draw_again, in_parts
 
 # A head that transformers' own class does not have.
 DEEP_HEAD = "deep_head.safetensors"
@@ -87,12 +88,15 @@ def load_reward_model(
     # "regression", so that transformers' pipeline() applies no sigmoid of its own.
     config.problem_type = "regression"
     with suppress_seqcls_warning():
-        model = from_pretrained(
+        model, found = from_pretrained(
             AutoModelForSequenceClassification,
             folder,
             config=config,
             dtype=torch.float32,
+            output_loading_info=True,
         )
+    if in_parts():
+        draw_again(model, found["missing_keys"], seed)
     ensure_pad_token(tokenizer, model)
     attach_deep_head(model, folder)
     return model.eval(), tokenizer

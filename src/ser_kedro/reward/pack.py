@@ -22,6 +22,8 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
+from ser_kedro.reward.parts import in_parts, probe
+
 logger = logging.getLogger(__name__)
 
 # Segments of a row: the prompt, which all see; responses are numbered from 1.
@@ -92,7 +94,13 @@ def enable(model: PreTrainedModel, *, wanted: bool = True) -> Packing:
     Returns:
         The choice, which is also logged.
     """
-    packing = _choose(model) if wanted else Packing(False, "packing is switched off")
+    packing = Packing(False, "packing is switched off")
+    if wanted:
+        # Weights in parts (ZeRO 3) cannot be tried: a small whole model stands in.
+        tried = probe(model) if in_parts() else model
+        packing = _choose(tried)
+        if tried is not model:
+            model.set_attn_implementation(_attention(tried))
     if packing.exact:
         model.forward = MethodType(_forward, model)
     logger.info("%s: %s", type(model).__name__, packing)
@@ -146,8 +154,8 @@ def cut(costs: Sequence[int], tokens: int, multiple: int = 1) -> Iterator[list[i
         costs: Tokens of each row.
         tokens: Padded tokens of a batch, at most; a batch has ``multiple`` rows in any
             case.
-        multiple: The number of rows of each batch is a multiple of it, if that of all
-            is: the processes that share a batch then get equally many.
+        multiple: The number of rows of each batch is a multiple of it, save perhaps
+            the last one's: the processes that share a batch then get equally many.
 
     Yields:
         Indices of the rows of a batch, shortest first.

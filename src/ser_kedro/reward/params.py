@@ -93,6 +93,8 @@ class TrainingParams(_Params):
         precision: ``auto`` is bf16 where the hardware has it, else fp32.
         gradient_checkpointing: Recompute activations to save memory.
         lora: Train adapters; ``None`` trains every weight.
+        keep_adapter: Keep the adapters in a folder ``adapter`` beside the model, into
+            which they are merged in any case.
         save_steps: Optimiser steps between two checkpoints to resume from.
     """
 
@@ -107,6 +109,7 @@ class TrainingParams(_Params):
     precision: Precision = "auto"
     gradient_checkpointing: bool = False
     lora: LoraParams | None = None
+    keep_adapter: bool = False
     save_steps: int = Field(200, ge=1)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
+from ser_kedro.launch import rank
 from ser_kedro.launch.job import Job, Output
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.table import BATCH, Rows, read_table, write_table
@@ -47,6 +49,7 @@ class ScoreJob(Job):
     """
 
     stage: ClassVar[str] = "scores"
+    distributed: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = (
         "torch",
         "transformers",
@@ -65,8 +68,10 @@ class ScoreJob(Job):
     @quiet()
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``scores``: row, pair_id, reward_a, reward_b."""
+        from ser_kedro.reward.placement import meet
         from ser_kedro.reward.scorer import Scorer
 
+        met = meet(self.precision, workspace)  # kept: ZeRO 3 lasts as long as it does
         pairs = read_table(self.pairs)
         if self.rows is None:
             rows = np.arange(pairs.num_rows)
@@ -80,9 +85,14 @@ class ScoreJob(Job):
             precision=self.precision,
         )
         order = _by_prompt(pairs, rows)
-        shards = _score_shards(scorer, pairs, rows[order], workspace / SHARDS)
+        parts = _score_shards(scorer, pairs, rows[order], workspace / SHARDS)
+        del met
+        if not rank.is_main():
+            return {}
         rewards = np.empty((len(rows), 2), np.float32)
-        rewards[order] = shards
+        rewards[order] = np.concatenate(
+            [np.empty((0, 2), np.float32), *map(np.load, parts)]
+        )
         scores = score_batches(pairs, rows, rewards)
         output = write_table(workspace, "scores", scores, SCORES)
         shutil.rmtree(workspace / SHARDS)
@@ -104,24 +114,33 @@ def _by_prompt(pairs: pa.Table, rows: np.ndarray) -> np.ndarray:
 
 def _score_shards(
     scorer: Scorer, pairs: pa.Table, rows: np.ndarray, folder: Path
-) -> np.ndarray:
-    """Score the rows a shard at a time; shards that an earlier run wrote are kept."""
+) -> list[Path]:
+    """Score the rows, shard by shard, each rank its own; return all shards' files.
+
+    Shards that an earlier run wrote are kept.
+    """
     from tqdm import tqdm
 
     from ser_kedro.reward.scorer import SHARD
 
     folder.mkdir(exist_ok=True)
     table = Rows(pairs)
-    parts = [np.empty((0, 2), np.float32)]
-    with tqdm(total=len(rows), desc="scoring", unit="pair", disable=None) as bar:
-        for start in range(0, len(rows), SHARD):
-            shard = rows[start : start + SHARD]
-            file = folder / f"{start}.npy"
+    world = rank.world_size()
+    size = max(1, min(SHARD, math.ceil(len(rows) / world)))
+    shards = {
+        folder / f"{start}-{size}.npy": rows[start : start + size]
+        for start in range(0, len(rows), size)
+    }
+    mine = list(shards.items())[rank.rank() :: world]
+    count = sum(len(shard) for _, shard in mine)
+    with tqdm(total=count, desc="scoring", unit="pair", disable=None) as bar:
+        for file, shard in mine:
             if not file.is_file():
                 _save(file, scorer.batch_rewards(table.take(shard)))
-            parts.append(np.load(file))
             bar.update(len(shard))
-    return np.concatenate(parts)
+    scorer.join()
+    rank.barrier()
+    return list(shards)
 
 
 def _save(file: Path, rewards: np.ndarray) -> None:

@@ -12,11 +12,13 @@ import pyarrow as pa
 import torch
 
 from ser_kedro.errors import ModelError
+from ser_kedro.launch.rank import is_main
 from ser_kedro.reward import pack
 from ser_kedro.reward.encode import EncodedPair, Encoder, Messages
 from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.pack import Packing, Row
 from ser_kedro.reward.params import Precision, uses_bf16
+from ser_kedro.reward.parts import SharedModel, in_parts, share
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -38,14 +40,14 @@ class Scorer:
     """A reward model with all that it takes to apply it.
 
     Attributes:
-        model: The model, in evaluation mode.
+        model: The model, in evaluation mode; in parts, all ranks must score.
         encoder: How its rows are encoded.
         packing: Whether its rows are packed.
         tokens: Padded tokens of one forward pass.
         bf16: Compute in bf16, the head apart.
     """
 
-    model: PreTrainedModel
+    model: PreTrainedModel | SharedModel
     encoder: Encoder
     packing: Packing
     tokens: int
@@ -71,10 +73,12 @@ class Scorer:
             precision: As in ``TrainingParams``.
         """
         model, tokenizer = load_reward_model(folder, seed=0)
-        model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+        if not in_parts():
+            model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
         encoder = Encoder(tokenizer, max_length)
         choice = pack.enable(model, wanted=packing)
-        return cls(model, encoder, choice, tokens, uses_bf16(precision))
+        ready = share(model) if in_parts() else model
+        return cls(ready, encoder, choice, tokens, uses_bf16(precision))
 
     def table_rewards(self, table: pa.Table) -> np.ndarray:
         """Return the rewards of the pairs of a table, shape ``(n, 2)``, float32."""
@@ -128,6 +132,11 @@ class Scorer:
         flat = [[outputs[row][tail] for row, tail in pair] for pair in places]
         return np.array(flat, np.float32)
 
+    def join(self) -> None:
+        """Help the other ranks to finish, where each holds a part of the model."""
+        if isinstance(self.model, SharedModel):
+            self.model.join()
+
     @torch.inference_mode()
     def _forward(self, rows: list[Row], packed: bool) -> np.ndarray:
         device = self.model.device
@@ -176,7 +185,8 @@ def _has_room(row: Row, tail: list[int], packing: Packing) -> bool:
 def save_checked(scorer: Scorer, folder: Path, sample: Sequence[EncodedPair]) -> float:
     """Save a reward model, load it again and compare the rewards of a sample.
 
-    What was loaded reads plain rows, as others will read it.
+    What was loaded reads plain rows, as others will read it. A model in parts is saved
+    and compared by all ranks, any other by rank 0.
 
     Args:
         scorer: The trained model, without adapters.
@@ -193,11 +203,13 @@ def save_checked(scorer: Scorer, folder: Path, sample: Sequence[EncodedPair]) ->
     model, encoder = scorer.model, scorer.encoder
     exactly = replace(scorer, bf16=False)
     before = exactly.rewards(sample)
+    if is_main():
+        encoder.tokenizer.save_pretrained(folder)
     model.save_pretrained(folder)
-    encoder.tokenizer.save_pretrained(folder)
     reloaded, _ = load_reward_model(folder, seed=_RELOAD_SEED)
     plain = Packing(False, "as others read it")
-    loaded = replace(exactly, model=reloaded.to(model.device), packing=plain)
+    ready = share(reloaded) if in_parts() else reloaded.to(model.device)
+    loaded = replace(exactly, model=ready, packing=plain)
     after = loaded.rewards(sample)
     # A collapsed model is saved as it is; the loop will judge it.
     whole = np.isfinite(before).all()

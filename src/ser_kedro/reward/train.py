@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from ser_kedro.errors import DataError
+from ser_kedro.launch import rank
 from ser_kedro.launch.job import Job, Output
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.table import read_table, write_table
@@ -55,6 +56,7 @@ class TrainRewardJob(Job):
     """
 
     stage: ClassVar[str] = "reward_model"
+    distributed: ClassVar[bool] = True
     libraries: ClassVar[tuple[str, ...]] = (
         "torch",
         "transformers",
@@ -74,19 +76,34 @@ class TrainRewardJob(Job):
     @quiet()
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``model``: weights, tokenizer, calibration, validation rewards."""
+        from trl import RewardConfig
+
         from ser_kedro.reward import pack
         from ser_kedro.reward.encode import Encoder
         from ser_kedro.reward.model import check_window, load_reward_model
+        from ser_kedro.reward.parts import in_parts
+        from ser_kedro.reward.placement import training_arguments
         from ser_kedro.reward.scorer import Scorer, save_checked
 
         if self.validation.rows == 0:
             raise DataError(f"{self.stage}: there are no validation pairs")
+        arguments = training_arguments(
+            RewardConfig,
+            self.params,
+            workspace,
+            self.seed,
+            num_train_epochs=1,
+            # TRL would switch off the adapters' dropout too.
+            disable_dropout=False,
+        )
         model, tokenizer = load_reward_model(self.start.location, self.seed)
         check_window(model.config, self.params.max_length, "reward")
         encoder = Encoder(tokenizer, self.params.max_length)
         rows, counts = self._encode(encoder, workspace)
         packing = pack.enable(model, wanted=self.params.packing)
-        trained, metrics = self._train(model, tokenizer, rows, packing, workspace)
+        trained, metrics = self._train(
+            model, tokenizer, arguments, rows, packing, workspace
+        )
         scorer = Scorer(
             trained,
             encoder,
@@ -96,16 +113,17 @@ class TrainRewardJob(Job):
         )
         folder = workspace / "model"
         sample = next(_encoded(encoder, read_table(self.validation)))[1][:_SAMPLE]
-        metrics["reload_gap"] = save_checked(scorer, folder, sample)
-        rewards = scorer.table_rewards(read_table(self.validation))
-        metrics |= calibrate_model(
-            folder,
-            *rewards.astype(np.float64).T,
-            temperature=self.params.fit_temperature,
-        )
-        for scratch in ("trainer", "encoded.arrow"):
-            path = workspace / scratch
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        if rank.is_main() or in_parts():
+            metrics["reload_gap"] = save_checked(scorer, folder, sample)
+            rewards = scorer.table_rewards(read_table(self.validation))
+        if rank.is_main():
+            metrics |= calibrate_model(
+                folder,
+                *rewards.astype(np.float64).T,
+                temperature=self.params.fit_temperature,
+            )
+            shutil.rmtree(workspace / "trainer")
+            (workspace / "encoded.arrow").unlink()
         return {
             "model": Output(
                 kind="reward_model",
@@ -144,7 +162,13 @@ class TrainRewardJob(Job):
                     ]
                     yield pa.RecordBatch.from_arrays(arrays, schema=ENCODED)
 
-        write_table(workspace, "encoded", batches(), ENCODED)
+        if rank.is_main():
+            write_table(workspace, "encoded", batches(), ENCODED)
+            self._report(counts)
+        rank.barrier()
+        return Dataset.from_file(str(workspace / "encoded.arrow")), counts
+
+    def _report(self, counts: EncodingCount) -> None:
         if not counts.kept:
             raise DataError(
                 f"{self.stage}: none of {counts.rows} pairs is left after encoding"
@@ -161,31 +185,25 @@ class TrainRewardJob(Job):
                 self.params.overlong,
                 counts.equal,
             )
-        return Dataset.from_file(str(workspace / "encoded.arrow")), counts
 
     def _train(
         self,
         model: Any,
         tokenizer: Any,
+        arguments: Any,
         rows: Dataset,
         packing: Packing,
         workspace: Path,
     ) -> tuple[Any, dict[str, Any]]:
-        from trl import RewardConfig
         from trl.trainer.utils import disable_dropout_in_model
 
         from ser_kedro.reward.batches import PairSteps
         from ser_kedro.reward.lora import adapter_config, trained_model
         from ser_kedro.reward.model import drop_features
-        from ser_kedro.reward.trainer import (
-            SerRewardTrainer,
-            train,
-            training_arguments,
-        )
+        from ser_kedro.reward.trainer import SerRewardTrainer, train
 
         disable_dropout_in_model(model)
         drop_features(model, self.params.dropout)
-        arguments = training_arguments(self.params, workspace, self.seed)
         steps = partial(
             PairSteps,
             rows,
@@ -198,8 +216,7 @@ class TrainRewardJob(Job):
         )
         trainer = SerRewardTrainer(
             model=model,
-            # TRL would switch off the adapters' dropout too.
-            args=RewardConfig(**arguments, num_train_epochs=1, disable_dropout=False),
+            args=arguments,
             train_dataset=rows,
             processing_class=tokenizer,
             peft_config=adapter_config(self.params.lora, "SEQ_CLS"),
@@ -208,7 +225,8 @@ class TrainRewardJob(Job):
             hinge_margin=self.params.margin,
         )
         metrics = train(trainer, workspace, "reward model")
-        return trained_model(trainer).eval(), metrics
+        adapter = workspace / "adapter" if self.params.keep_adapter else None
+        return trained_model(trainer, adapter).eval(), metrics
 
 
 def _encoded(encoder: Encoder, table: pa.Table) -> Iterator[tuple[int, list[Any]]]:

@@ -21,12 +21,9 @@ from transformers import (
 )
 from trl import RewardTrainer
 
-from ser_kedro.launch.json import read_json
 from ser_kedro.reward.batches import PairSteps, Share
 from ser_kedro.reward.losses import pair_losses
-from ser_kedro.reward.params import TrainingParams, uses_bf16
-
-CHECKPOINTS = "trainer"
+from ser_kedro.reward.resume import resumable
 
 
 class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
@@ -138,61 +135,12 @@ class Progress(TrainerCallback):
         self.bar.close()
 
 
-def training_arguments(
-    params: TrainingParams, workspace: Path, seed: int
-) -> dict[str, Any]:
-    """Return the arguments that TRL's SFT and reward configurations share."""
-    gpu = torch.cuda.is_available()
-    return {
-        "output_dir": str(workspace / CHECKPOINTS),
-        "learning_rate": params.learning_rate,
-        "lr_scheduler_type": params.scheduler,
-        "warmup_steps": params.warmup_steps,
-        "weight_decay": params.weight_decay,
-        "bf16": uses_bf16(params.precision),
-        "use_cpu": not gpu,
-        "gradient_checkpointing": params.gradient_checkpointing,
-        "save_strategy": "steps",
-        "save_steps": params.save_steps,
-        "save_total_limit": 2,
-        "logging_steps": 10,
-        "logging_first_step": True,
-        "report_to": "none",
-        "disable_tqdm": True,
-        "dataloader_pin_memory": gpu,
-        "seed": seed,
-        "max_length": None,
-    }
-
-
-def last_checkpoint(workspace: Path) -> str | None:
-    """Return the newest complete checkpoint of an interrupted training, if any.
-
-    The trainer writes its state last; a folder without one was cut off in mid-save.
-    """
-    complete = [
-        path.parent
-        for path in (workspace / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")
-        if _is_whole(path)
-    ]
-    newest = max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
-    return str(newest) if newest else None
-
-
-def _is_whole(state: Path) -> bool:
-    try:
-        read_json(state)
-    except ValueError:
-        return False
-    return True
-
-
 def train(trainer: Any, workspace: Path, title: str) -> dict[str, float]:
     """Train, or go on from the last checkpoint, and return steps and losses."""
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(Progress(title))
-    trainer.train(resume_from_checkpoint=last_checkpoint(workspace))
+    trainer.train(resume_from_checkpoint=resumable(trainer, workspace))
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     return {
         "steps": trainer.state.global_step,
