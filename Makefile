@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check seeds real clean
+.PHONY: demo test check seeds real bench clean
 
 demo: .venv/ready  ## run self-evolution on the embedded demo
 	$(BIN)/kedro run --pipelines self_evolve
@@ -21,6 +21,9 @@ seeds: .venv/ready  ## the demo for 10 seeds, with its controls, into docs/resul
 
 real: .venv/ready  ## HH-RLHF pairs of ../shared/data, into docs/results.md
 	$(BIN)/python scripts/real_pairs.py
+
+bench: .venv/ready  ## side by side with other software, into docs/benchmarks.md
+	$(BIN)/python -m benchmarks
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

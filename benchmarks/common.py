@@ -113,9 +113,7 @@ def limited(
 ) -> Row:
     """Return the line of a figure that must keep a limit."""
     low, high = min(figures), max(figures)
-    return Row(
-        name, contender, unit, median(figures), None, None, low, high, target
-    )
+    return Row(name, contender, unit, median(figures), None, None, low, high, target)
 
 
 def run_child(
