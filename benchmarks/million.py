@@ -80,10 +80,11 @@ def main() -> None:
     (folder / "work").mkdir(parents=True)
     os.environ[PROJECT_VARIABLE] = str(folder)
     table = write_table(folder, "pairs", made_up(count), UNLABELED)
-    import ser_kedro.reward.scorer  # noqa: F401
     from ser_kedro.reward.score import ScoreJob
+    from ser_kedro.reward.scorer import Scorer
 
     _save_model(folder / "model")
+    Scorer.load(folder / "model", 64, 64)  # imports what is imported late
     job = ScoreJob(
         model=Reference(kind="reward_model", path="model", fingerprint="made up"),
         pairs=Reference(
