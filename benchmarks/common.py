@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
@@ -164,13 +164,24 @@ def run_child(
 
 
 def take_turns(
-    module: str, contenders: Sequence[str], seeds: Sequence[int], **options: Any
+    module: str,
+    contenders: Sequence[str],
+    seeds: Sequence[int],
+    paths: Mapping[str, str] | None = None,
 ) -> dict[str, list[Figures]]:
-    """Run all contenders once, then all again, and so on: one round a seed."""
+    """Run all contenders once, then all again, and so on: one round a seed.
+
+    Args:
+        module: As in ``run_child``.
+        contenders: Their names.
+        seeds: One for each round.
+        paths: The ``path`` of a contender, where it has packages of its own.
+    """
     figures: dict[str, list[Figures]] = {name: [] for name in contenders}
     for seed in seeds:
         for name in contenders:
-            figures[name].append(run_child(module, name, seed, **options))
+            path = (paths or {}).get(name, "")
+            figures[name].append(run_child(module, name, seed, path=path))
     return figures
 
 

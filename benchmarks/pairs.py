@@ -131,11 +131,20 @@ def tokenizer() -> Any:
 def new_model(seed: int, size: Size = FULL) -> Any:
     """Return a reward model with the weights that belong to ``seed``."""
     import torch
-    from transformers import LlamaConfig, LlamaForSequenceClassification
+    from transformers import LlamaForSequenceClassification
+
+    torch.manual_seed(seed)
+    return LlamaForSequenceClassification(
+        llama_config(size, num_labels=1, problem_type="regression")
+    )
+
+
+def llama_config(size: Size, **options: Any) -> Any:
+    """Return the configuration of a model of that size for the tokenizer."""
+    from transformers import LlamaConfig
 
     words = tokenizer()
-    torch.manual_seed(seed)
-    config = LlamaConfig(
+    return LlamaConfig(
         vocab_size=len(words),
         hidden_size=size.hidden,
         intermediate_size=size.intermediate,
@@ -143,10 +152,8 @@ def new_model(seed: int, size: Size = FULL) -> Any:
         num_attention_heads=size.heads,
         num_key_value_heads=size.heads,
         max_position_embeddings=MAX_LENGTH,
-        num_labels=1,
-        problem_type="regression",
         pad_token_id=words.pad_token_id,
         bos_token_id=words.bos_token_id,
         eos_token_id=words.eos_token_id,
+        **options,
     )
-    return LlamaForSequenceClassification(config)
