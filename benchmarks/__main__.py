@@ -16,7 +16,16 @@ from benchmarks.page import from_json, render_json, render_page, to_json
 from benchmarks.pairs import BUILD, ROOT, prepare
 
 # In the order of the page.
-NAMES = ("training", "losses", "accuracy", "labelling", "million", "reuse", "ppo")
+NAMES = (
+    "training",
+    "losses",
+    "accuracy",
+    "labelling",
+    "million",
+    "reuse",
+    "ppo",
+    "tuning",
+)
 LIBRARIES = ("torch", "transformers", "trl", "tokenizers")
 RESULTS = BUILD / "results"
 

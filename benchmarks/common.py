@@ -69,11 +69,14 @@ class Result:
     Attributes:
         rows: Its lines of the table.
         text: What they mean, in Markdown; measured figures that are no line are here.
+        run: When, of what and on what they were measured.
+        title: Of the section; the names of the lines, where it is empty.
     """
 
     rows: list[Row]
     text: str
     run: dict[str, str] = field(default_factory=dict)
+    title: str = ""
 
 
 def compared(

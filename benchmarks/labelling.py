@@ -13,7 +13,8 @@ from benchmarks.common import Result, column, compared, limited, take_turns
 PAIRS = 600
 ROUNDS = 3
 BATCH_SIZE = 50
-SCORE_TOKENS = 16384
+# Tokens of a forward pass; see the section on settings.
+SCORE_TOKENS = 4096
 
 
 def measure() -> Result:

@@ -60,7 +60,7 @@ def _cells(row: Row) -> list[str]:
 
 def _section(name: str, result: Result) -> str:
     lines = [row.name for row in result.rows]
-    title = " / ".join(dict.fromkeys(lines))
+    title = result.title or " / ".join(dict.fromkeys(lines))
     measured = "; ".join(f"{key}: {value}" for key, value in result.run.items())
     command = f"Command: `python -m benchmarks {name}`. {measured}."
     return f"## {title}\n\n{result.text}\n\n{command}\n"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
+from unittest.mock import patch
 
 import numpy as np
 
@@ -10,6 +12,7 @@ from benchmarks import pairs
 from benchmarks.flops import seen_packed, training_flops
 
 
+@cache
 def lengths() -> np.ndarray:
     """Return tokens of prompt, chosen and rejected of each pair, shape ``(n, 3)``."""
     rows = pairs.load("train")
@@ -21,37 +24,41 @@ def tokens_per_pair(micro_tokens: int) -> dict[str, float]:
     """Return padded tokens a pair under four ways to make batches of 16 pairs.
 
     The first two are TRL's samplers over whole rows; "packed" is random batches of
-    packed rows; the last is what ``PairSteps`` reads.
+    packed rows; the last is ``our_tokens``.
     """
     import torch
     from transformers.trainer_pt_utils import LengthGroupedSampler
 
-    from ser_kedro.reward.batches import PairSteps
-    from ser_kedro.reward.pack import Packing
-
     sizes = lengths()
-    whole = sizes[:, :1] + sizes[:, 1:]
-    packed = sizes.sum(1)
-    count, batch = len(sizes), pairs.BATCH_SIZE
+    whole = (sizes[:, :1] + sizes[:, 1:]).max(1)
     torch.manual_seed(0)
-    shuffled = torch.randperm(count).tolist()
-    grouped = list(LengthGroupedSampler(batch, lengths=whole.max(1).tolist()))
-    steps = PairSteps(
-        pairs.load("train"),
-        Packing(True, "counted"),
-        batch_size=batch,
-        epochs=1,
-        micro_tokens=micro_tokens,
-        pad_token_id=0,
-        seed=0,
-    )
-    read = sum(int(m["input_ids"].numel()) for step in steps for m in step)
+    shuffled = torch.randperm(len(sizes)).tolist()
+    grouped = list(LengthGroupedSampler(pairs.BATCH_SIZE, lengths=whole.tolist()))
     return {
-        "random, padded (TRL's default)": _padded(whole.max(1), shuffled, 2),
-        "grouped by length (TRL)": _padded(whole.max(1), grouped, 2),
-        "packed, random": _padded(packed, shuffled, 1),
-        "packed and grouped (ours)": read / steps.steps.size,
+        "random, padded (TRL's default)": _padded(whole, shuffled, 2),
+        "grouped by length (TRL)": _padded(whole, grouped, 2),
+        "packed, random": _padded(sizes.sum(1), shuffled, 1),
+        "packed and grouped (ours)": our_tokens(micro_tokens),
     }
+
+
+def our_tokens(micro_tokens: int, megabatch: int | None = None) -> float:
+    """Return padded tokens a pair in the steps that ``PairSteps`` plans.
+
+    Args:
+        micro_tokens: Tokens of a forward pass.
+        megabatch: Steps that are sorted by length together; ``None``: as they are.
+    """
+    from ser_kedro.reward import batches, pack
+
+    costs = lengths().sum(1)
+    with patch.object(batches, "MEGABATCH", megabatch or batches.MEGABATCH):
+        steps = batches.plan_steps(costs, pairs.BATCH_SIZE, 1, seed=0)
+    read = 0
+    for step in costs[steps]:
+        for batch in pack.cut(step.tolist(), micro_tokens):
+            read += int(step[batch].max()) * len(batch)
+    return read / steps.size
 
 
 def needed_flops(size: pairs.Size) -> float:
