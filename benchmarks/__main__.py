@@ -11,7 +11,8 @@ from datetime import date
 from importlib import import_module
 from importlib.metadata import version
 
-from benchmarks.common import Result
+from benchmarks.child import by_processor
+from benchmarks.common import Result, clock_threads
 from benchmarks.page import from_json, render_json, render_page, to_json
 from benchmarks.pairs import BUILD, ROOT, prepare
 
@@ -70,10 +71,12 @@ def run_facts() -> dict[str, str]:
         check=False,
     ).stdout.strip()
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    clock = "processor time" if by_processor() else "wall time"
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     return {
         "Measured": f"{date.today()}, commit {commit or 'unknown'}",
         "Versions": f"Python {platform.python_version()}, {libraries}",
+        "Clock": f"{clock}, {clock_threads()} threads",
         "Machine": f"{_processor()}, {os.cpu_count()} cores, load at the end {load}",
     }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -11,6 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+# "processor" counts one thread's processor time instead of the wall's: for a machine
+# that others use too.
+CLOCK = "BENCH_CLOCK"
 # Opens the line with the figures, among whatever libraries print.
 MARK = "measured: "
 _STATUS = Path("/proc/self/status")
@@ -58,15 +62,25 @@ def watch_memory() -> Iterator[Peak]:
         thread.join()
 
 
+def by_processor() -> bool:
+    """Say whether processor time is what counts."""
+    return os.environ.get(CLOCK, "wall") == "processor"
+
+
+def clock() -> float:
+    """Return the seconds of the clock that counts."""
+    return time.process_time() if by_processor() else time.perf_counter()
+
+
 @contextmanager
 def stopwatch() -> Iterator[dict[str, float]]:
     """Give a dictionary that holds the ``seconds`` once the block has ended."""
     watch: dict[str, float] = {}
-    start = time.perf_counter()
+    start = clock()
     try:
         yield watch
     finally:
-        watch["seconds"] = time.perf_counter() - start
+        watch["seconds"] = clock() - start
 
 
 def arguments() -> argparse.Namespace:

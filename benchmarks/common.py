@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any
 
-from benchmarks.child import MARK
+from benchmarks.child import MARK, by_processor
 from benchmarks.pairs import ROOT
 
 # Words before a child's command, such as "nice -n 5" or a lock that others heed.
@@ -124,7 +124,7 @@ def run_child(
     contender: str,
     seed: int = 0,
     *,
-    threads: int = THREADS,
+    threads: int | None = None,
     path: str = "",
 ) -> Figures:
     """Let a contender measure itself in a new process, and return its figures.
@@ -133,7 +133,7 @@ def run_child(
         module: ``benchmarks.NAME``, which calls ``child.hand_back``.
         contender: Which of the module's.
         seed: Draws what the repetition draws.
-        threads: Of the child.
+        threads: Of the child; ``None``: as the clock asks.
         path: A folder of packages that go before the environment's own.
 
     Raises:
@@ -143,7 +143,7 @@ def run_child(
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(folder for folder in folders if folder),
-        "OMP_NUM_THREADS": str(threads),
+        "OMP_NUM_THREADS": str(threads or clock_threads()),
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
@@ -186,6 +186,11 @@ def take_turns(
             path = (paths or {}).get(name, "")
             figures[name].append(run_child(module, name, seed, path=path))
     return figures
+
+
+def clock_threads() -> int:
+    """Return the threads of a child: processor time is only fair to one."""
+    return 1 if by_processor() else THREADS
 
 
 def column(figures: Sequence[Figures], name: str) -> list[float]:

@@ -10,7 +10,7 @@ from benchmarks import pairs
 from benchmarks.child import arguments, hand_back, stopwatch
 from benchmarks.common import Result, column, compared, limited, take_turns
 
-PAIRS = 600
+PAIRS = 300
 ROUNDS = 3
 BATCH_SIZE = 50
 # Tokens of a forward pass; see the section on settings.

@@ -16,7 +16,9 @@ Written by `make bench` (`python -m benchmarks`; with names, such as `python -m
 benchmarks training losses`, by those parts alone). Contenders take turns, each
 repetition in a process of its own. A ratio is ours over theirs in neighbouring
 repetitions: the median, and in brackets the lowest and the highest. Absolute figures
-depend on the machine and on what else it does; ratios much less.
+depend on the machine and on what else it does; ratios much less. Where a section says
+so its clock is the processor's, of one thread (`BENCH_CLOCK=processor`): for a machine
+that is busy with other things too.
 """
 
 
