@@ -76,7 +76,7 @@ def run_facts() -> dict[str, str]:
     return {
         "Measured": f"{date.today()}, commit {commit or 'unknown'}",
         "Versions": f"Python {platform.python_version()}, {libraries}",
-        "Clock": f"{clock}, {clock_threads()} threads",
+        "Clock": f"{clock}, threads: {clock_threads()}",
         "Machine": f"{_processor()}, {os.cpu_count()} cores, load at the end {load}",
     }
 

@@ -125,12 +125,12 @@ def _text(speed: float, rate: float) -> str:
 Batches of {pairs.BATCH_SIZE} pairs of HH-RLHF, rows of at most {pairs.MAX_LENGTH}
 tokens, fp32, AdamW, the same weights to begin with; pairs were encoded before. Steps of
 a repetition: {", ".join(f"{name} {steps}" for name, steps in STEPS.items())}; where
-batches go by length these are whole stretches, which run through long and short ones. TRL grouped
-by length is `train_sampling_strategy="group_by_length"` with a column `length` (and
-`remove_unused_columns=False`, without which the trainer drops the column before its
-sampler can read it). Ours reads at most {MICRO_TOKENS} tokens in a forward pass
-(`reward.micro_tokens`). Memory is the peak of RssAnon while model and trainer are made
-and the steps are taken, above the level after imports.
+batches go by length these are whole stretches, which run through long and short ones.
+TRL grouped by length is `train_sampling_strategy="group_by_length"` with a column
+`length` (and `remove_unused_columns=False`, without which the trainer drops the column
+before its sampler can read it). Ours reads at most {MICRO_TOKENS} tokens in a forward
+pass (`reward.micro_tokens`). Memory is the peak of RssAnon while model and trainer are
+made and the steps are taken, above the level after imports.
 
 Tokens a pair, padding included, over the {len(pairs.load("train"))} training pairs:
 
