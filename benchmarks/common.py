@@ -13,11 +13,15 @@ from statistics import median
 from typing import Any
 
 from benchmarks.child import MARK, by_processor
-from benchmarks.pairs import ROOT
+from benchmarks.pairs import BUILD, ROOT
 
 # Words before a child's command, such as "nice -n 5" or a lock that others heed.
 PREFIX = "BENCH_PREFIX"
+# How often contenders take turns.
+ROUNDS = "BENCH_ROUNDS"
 THREADS = 2
+# Figures of a benchmark that is not complete: it goes on where it was.
+TURNS = BUILD / "turns"
 
 Figures = dict[str, Any]
 
@@ -169,7 +173,7 @@ def run_child(
 def take_turns(
     module: str,
     contenders: Sequence[str],
-    seeds: Sequence[int],
+    seeds: Sequence[int] | None = None,
     paths: Mapping[str, str] | None = None,
 ) -> dict[str, list[Figures]]:
     """Run all contenders once, then all again, and so on: one round a seed.
@@ -177,14 +181,21 @@ def take_turns(
     Args:
         module: As in ``run_child``.
         contenders: Their names.
-        seeds: One for each round.
+        seeds: One for each round; ``None``: as many as ``BENCH_ROUNDS`` says.
         paths: The ``path`` of a contender, where it has packages of its own.
     """
     figures: dict[str, list[Figures]] = {name: [] for name in contenders}
+    TURNS.mkdir(parents=True, exist_ok=True)
+    if seeds is None:
+        seeds = range(int(os.environ.get(ROUNDS, "3")))
     for seed in seeds:
         for name in contenders:
-            path = (paths or {}).get(name, "")
-            figures[name].append(run_child(module, name, seed, path=path))
+            kept = TURNS / f"{module}-{name}-{seed}.json"
+            if not kept.is_file():
+                path = (paths or {}).get(name, "")
+                found = run_child(module, name, seed, path=path)
+                kept.write_text(json.dumps(found), "utf-8")
+            figures[name].append(json.loads(kept.read_text("utf-8")))
     return figures
 
 

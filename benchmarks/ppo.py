@@ -17,7 +17,6 @@ TRL = "1.12.0"
 FOLDER = pairs.BUILD / f"trl-{TRL}"
 SIZE = pairs.Size(layers=10, hidden=640, intermediate=1720, heads=10)
 MODELS = pairs.BUILD / "ppo"
-ROUNDS = 3
 ROLLOUTS = 2
 BATCH, MINI_BATCH, EPOCHS = 8, 4, 4
 PROMPT, ANSWER = 64, 32
@@ -32,9 +31,7 @@ def measure() -> Result:
     rows = []
     for kind, what in (("lora", "LoRA"), ("full", "all weights")):
         names = f"ours_{kind}", f"trl_{kind}"
-        figures = take_turns(
-            "benchmarks.ppo", names, range(ROUNDS), paths={names[1]: str(FOLDER)}
-        )
+        figures = take_turns("benchmarks.ppo", names, paths={names[1]: str(FOLDER)})
         for name, unit, target in (
             ("samples_per_second", "samples/s", ">= 1.5"),
             ("peak", "MiB", "<= 0.6"),
@@ -47,7 +44,8 @@ def measure() -> Result:
             )
     return Result(
         rows,
-        f"A random Llama of {millions:.1f} million parameters as policy and as reward"
+        f"{len(mine)} repetitions. A random Llama of {millions:.1f} million parameters"
+        " as policy and as reward"
         f" model; {ROLLOUTS} rollouts of {BATCH} prompts (at most {PROMPT} tokens of"
         f" HH-RLHF) with {ANSWER} new tokens, {EPOCHS} PPO epochs of mini-batches of"
         f" {MINI_BATCH}, AdamW, fp32, no gradient checkpointing, same learning rate,"

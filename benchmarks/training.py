@@ -14,7 +14,6 @@ from benchmarks.tokens import needed_flops, tokens_per_pair
 MICRO_TOKENS = 2048
 # A whole stretch of grouped batches each, long and short ones: 2 of ours, 1 of TRL's.
 STEPS = {"ours": 32, "trl": 8, "trl_grouped": 50}
-ROUNDS = 3
 
 
 def options(seed: int) -> dict[str, Any]:
@@ -95,7 +94,7 @@ CONTENDERS = {
 
 def measure() -> Result:
     """Let the contenders take turns."""
-    figures = take_turns("benchmarks.training", list(CONTENDERS), range(ROUNDS))
+    figures = take_turns("benchmarks.training", list(CONTENDERS))
     speeds = {name: column(rows, "pairs_per_second") for name, rows in figures.items()}
     peaks = {name: column(rows, "peak") for name, rows in figures.items()}
     name, unit = f"training speed, {pairs.FULL}", "pairs/s"
@@ -113,7 +112,8 @@ def measure() -> Result:
                 memory, grouped, "MiB", peaks["ours"], peaks["trl_grouped"], "<= 1"
             ),
         ],
-        _text(median(speeds["ours"]), median(column(figures["ours"], "matrix_rate"))),
+        f"{len(peaks['ours'])} repetitions. "
+        + _text(median(speeds["ours"]), median(column(figures["ours"], "matrix_rate"))),
     )
 
 

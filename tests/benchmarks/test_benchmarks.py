@@ -119,7 +119,8 @@ class TestPage:
 
 
 class TestChild:
-    def test_contenders_take_turns(self, monkeypatch):
+    def test_contenders_take_turns(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(common, "TURNS", tmp_path)
         calls = []
 
         def run(module, contender, seed, path):
@@ -127,6 +128,8 @@ class TestChild:
             return {"speed": len(calls)}
 
         monkeypatch.setattr(common, "run_child", run)
+        # What an interrupted benchmark left is not measured again.
+        common.take_turns("m", ("a",), range(1))
         figures = common.take_turns("m", ("a", "b"), range(2), {"b": "folder"})
         assert calls == [
             ("a", 0, ""),
@@ -136,7 +139,11 @@ class TestChild:
         ]
         assert common.column(figures["b"], "speed") == [2, 4]
 
-    def test_figures_come_back_from_a_process(self, tmp_path):
+    @pytest.mark.parametrize(("clock", "threads"), [("wall", "2"), ("processor", "1")])
+    def test_figures_come_back_from_a_process(
+        self, monkeypatch, tmp_path, clock, threads
+    ):
+        monkeypatch.setenv("BENCH_CLOCK", clock)
         code = (
             "from benchmarks.child import arguments, hand_back\n"
             "import os\n"
@@ -147,7 +154,7 @@ class TestChild:
         )
         (tmp_path / "toy.py").write_text(code)
         figures = common.run_child("toy", "us", 7, path=str(tmp_path))
-        assert figures == {"name": "us", "seed": 7, "n": "2"}
+        assert figures == {"name": "us", "seed": 7, "n": threads}
 
     def test_a_child_that_fails_shows_why(self, tmp_path):
         (tmp_path / "toy.py").write_text(f"print('{MARK}'); raise OSError('no room')")
