@@ -26,6 +26,7 @@ NAMES = (
     "million",
     "reuse",
     "ppo",
+    "ppo_full",
     "tuning",
 )
 LIBRARIES = ("torch", "transformers", "trl", "tokenizers")

@@ -22,39 +22,54 @@ BATCH, MINI_BATCH, EPOCHS = 8, 4, 4
 PROMPT, ANSWER = 64, 32
 LORA = {"r": 16, "alpha": 32, "dropout": 0.0, "target_modules": "all-linear"}
 LEARNING_RATE = 1e-5
+_NOTES = {
+    "lora": f"LoRA: r {LORA['r']} on all linear layers of both policies. TRL's trainer"
+    " takes adapters for its policy alone: its value model is a second network, all of"
+    " which is trained; ours is a head on the policy's states.",
+    "full": "All weights of both policies are trained, and both keep a frozen copy as"
+    " reference. TRL's value model is a third network; ours is a head on the policy's"
+    " states.",
+}
 
 
 def measure() -> Result:
-    """Let the contenders take turns, with adapters and with all weights trained."""
+    """Compare both with adapters."""
+    return compare("lora", "LoRA")
+
+
+def compare(kind: str, what: str) -> Result:
+    """Let the contenders take turns.
+
+    Args:
+        kind: ``lora`` or ``full``.
+        what: The same for the page.
+    """
     _install()
     millions = _make_models() / 1e6
-    rows = []
-    for kind, what in (("lora", "LoRA"), ("full", "all weights")):
-        names = f"ours_{kind}", f"trl_{kind}"
-        figures = take_turns("benchmarks.ppo", names, paths={names[1]: str(FOLDER)})
-        for name, unit, target in (
-            ("samples_per_second", "samples/s", ">= 1.5"),
-            ("peak", "MiB", "<= 0.6"),
-        ):
-            title = "speed" if name != "peak" else "peak anonymous memory"
-            mine, trls = (column(figures[contender], name) for contender in names)
-            contender = f"TRL {TRL} PPOTrainer, {what}"
-            rows.append(
-                compared(f"PPO {title}, {what}", contender, unit, mine, trls, target)
-            )
+    names = f"ours_{kind}", f"trl_{kind}"
+    figures = take_turns("benchmarks.ppo", names, paths={names[1]: str(FOLDER)})
+    contender = f"TRL {TRL} PPOTrainer, {what}"
+    speeds = (column(figures[name], "samples_per_second") for name in names)
+    peaks = (column(figures[name], "peak") for name in names)
     return Result(
-        rows,
-        f"{len(mine)} repetitions. A random Llama of {millions:.1f} million parameters"
-        " as policy and as reward"
-        f" model; {ROLLOUTS} rollouts of {BATCH} prompts (at most {PROMPT} tokens of"
-        f" HH-RLHF) with {ANSWER} new tokens, {EPOCHS} PPO epochs of mini-batches of"
-        f" {MINI_BATCH}, AdamW, fp32, no gradient checkpointing, same learning rate,"
-        f" clipping and GAE. LoRA: r {LORA['r']} on all linear layers of the policy;"
-        " TRL's value model is a network of its own and trained whole in both cases,"
-        " which its trainer knows no other way for, while ours is a head on the"
-        " policy's states. All weights: both keep a second copy as reference. A sample"
-        f" is a prompt with its answer. TRL {TRL} (from its wheel, in a folder of its"
-        " own) runs on the same torch, transformers, peft and accelerate as ours.",
+        [
+            compared(f"PPO speed, {what}", contender, "samples/s", *speeds, ">= 1.5"),
+            compared(
+                f"PPO peak anonymous memory, {what}",
+                contender,
+                "MiB",
+                *peaks,
+                "<= 0.6",
+            ),
+        ],
+        f"{len(figures[names[0]])} repetitions. A random Llama of {millions:.1f} "
+        f"million parameters as policy and as reward model; {ROLLOUTS} rollouts of "
+        f"{BATCH} prompts (at most {PROMPT} tokens of HH-RLHF) with {ANSWER} new "
+        f"tokens, {EPOCHS} PPO epochs of mini-batches of {MINI_BATCH}, AdamW, "
+        "fp32, no gradient checkpointing, same learning rate, clipping and GAE. "
+        f"{_NOTES[kind]} A sample is a prompt with its answer. TRL {TRL} (from its "
+        "wheel, in a folder of its own) runs on the same torch, transformers, "
+        "peft and accelerate as ours.",
     )
 
 
