@@ -6,14 +6,13 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import subprocess
 from datetime import date
 from importlib import import_module
 from importlib.metadata import version
 
 from benchmarks.child import by_processor
-from benchmarks.common import TURNS, Result, clock_threads
+from benchmarks.common import Result, clock_threads
 from benchmarks.page import from_json, render_json, render_page, to_json
 from benchmarks.pairs import BUILD, ROOT, prepare
 
@@ -48,7 +47,6 @@ def main() -> None:
         text = json.dumps(to_json(result), indent=2, ensure_ascii=False)
         (RESULTS / f"{name}.json").write_text(text, "utf-8")
         write_page()
-        shutil.rmtree(TURNS, ignore_errors=True)
 
 
 def write_page() -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -186,6 +187,7 @@ def take_turns(
     """
     figures: dict[str, list[Figures]] = {name: [] for name in contenders}
     TURNS.mkdir(parents=True, exist_ok=True)
+    files: list[Path] = []
     if seeds is None:
         seeds = range(int(os.environ.get(ROUNDS, "3")))
     for seed in seeds:
@@ -195,7 +197,10 @@ def take_turns(
                 path = (paths or {}).get(name, "")
                 found = run_child(module, name, seed, path=path)
                 kept.write_text(json.dumps(found), "utf-8")
+            files.append(kept)
             figures[name].append(json.loads(kept.read_text("utf-8")))
+    for file in files:
+        file.unlink()
     return figures
 
 

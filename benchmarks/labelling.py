@@ -38,7 +38,7 @@ def measure() -> Result:
                 "<= 0.0001",
             ),
         ],
-        f"{len(mine)} repetitions of {PAIRS} training pairs, drawn anew each time,"
+        f"Repetitions: {len(mine)}, each of {PAIRS} training pairs drawn anew,"
         f" {pairs.FULL}, fp32, text to"
         " label: tokenising counts on both sides. The released script gives each"
         " response's text to `pipeline` on its own, 50 texts at a time in the order of"

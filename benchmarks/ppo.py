@@ -62,7 +62,7 @@ def compare(kind: str, what: str) -> Result:
                 "<= 0.6",
             ),
         ],
-        f"{len(figures[names[0]])} repetitions. A random Llama of {millions:.1f} "
+        f"Repetitions: {len(figures[names[0]])}. A random Llama of {millions:.1f} "
         f"million parameters as policy and as reward model; {ROLLOUTS} rollouts of "
         f"{BATCH} prompts (at most {PROMPT} tokens of HH-RLHF) with {ANSWER} new "
         f"tokens, {EPOCHS} PPO epochs of mini-batches of {MINI_BATCH}, AdamW, "

@@ -112,7 +112,7 @@ def measure() -> Result:
                 memory, grouped, "MiB", peaks["ours"], peaks["trl_grouped"], "<= 1"
             ),
         ],
-        f"{len(peaks['ours'])} repetitions. "
+        f"Repetitions: {len(peaks['ours'])}. "
         + _text(median(speeds["ours"]), median(column(figures["ours"], "matrix_rate"))),
     )
 
@@ -130,7 +130,8 @@ TRL grouped by length is `train_sampling_strategy="group_by_length"` with a colu
 `length` (and `remove_unused_columns=False`, without which the trainer drops the column
 before its sampler can read it). Ours reads at most {MICRO_TOKENS} tokens in a forward
 pass (`reward.micro_tokens`). Memory is the peak of RssAnon while model and trainer are
-made and the steps are taken, above the level after imports.
+made and the steps are taken, above the level after imports; TRL's trainer takes a batch
+at once, and would hold less with smaller batches and gradient accumulation.
 
 Tokens a pair, padding included, over the {len(pairs.load("train"))} training pairs:
 

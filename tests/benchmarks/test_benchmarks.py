@@ -128,8 +128,6 @@ class TestChild:
             return {"speed": len(calls)}
 
         monkeypatch.setattr(common, "run_child", run)
-        # What an interrupted benchmark left is not measured again.
-        common.take_turns("m", ("a",), range(1))
         figures = common.take_turns("m", ("a", "b"), range(2), {"b": "folder"})
         assert calls == [
             ("a", 0, ""),
@@ -138,6 +136,24 @@ class TestChild:
             ("b", 1, "folder"),
         ]
         assert common.column(figures["b"], "speed") == [2, 4]
+
+    def test_an_interrupted_benchmark_goes_on_where_it_was(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(common, "TURNS", tmp_path)
+        calls = []
+
+        def run(module, contender, seed, path):
+            calls.append((contender, seed))
+            if len(calls) == 3:
+                raise KeyboardInterrupt
+            return {"speed": len(calls)}
+
+        monkeypatch.setattr(common, "run_child", run)
+        with pytest.raises(KeyboardInterrupt):
+            common.take_turns("m", ("a", "b"), range(2))
+        figures = common.take_turns("m", ("a", "b"), range(2))
+        assert calls == [("a", 0), ("b", 0), ("a", 1), ("a", 1), ("b", 1)]
+        assert common.column(figures["b"], "speed") == [2, 5]
+        assert not list(tmp_path.iterdir())
 
     @pytest.mark.parametrize(("clock", "threads"), [("wall", "2"), ("processor", "1")])
     def test_figures_come_back_from_a_process(
