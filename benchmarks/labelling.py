@@ -13,7 +13,7 @@ from benchmarks.common import Result, column, compared, limited, take_turns
 PAIRS = 300
 BATCH_SIZE = 50
 # Tokens of a forward pass; see the section on settings.
-SCORE_TOKENS = 4096
+SCORE_TOKENS = 2048
 
 
 def measure() -> Result:
@@ -111,6 +111,10 @@ def draw(seed: int) -> list[Any]:
 def main() -> None:
     """Label some pairs."""
     given = arguments()
+    import transformers.pipelines  # noqa: F401
+
+    import ser_kedro.reward.scorer  # noqa: F401
+
     rows = draw(given.seed)
     model = pairs.new_model(0).eval()
     texts = texts_of(rows)

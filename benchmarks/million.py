@@ -91,7 +91,7 @@ def main() -> None:
             kind="table", path=table.file, fingerprint="made up", rows=table.rows
         ),
         max_length=64,
-        score_tokens=4096,
+        score_tokens=2048,
     )
     with watch_memory() as peak, stopwatch() as watch:
         job.work(folder / "work")
