@@ -43,7 +43,9 @@ def measure() -> Result:
         " label: tokenising counts on both sides. The released script gives each"
         " response's text to `pipeline` on its own, 50 texts at a time in the order of"
         " the data, and reads the sigmoid. Ours is `Scorer.rewards`: prompts shared,"
-        " rows of like length together, equal responses once. Median of the"
+        " rows of like length together, equal responses once; passes of"
+        f" {SCORE_TOKENS} tokens, chosen on such pairs, while the script's 50 texts were"
+        " left as they are. Median of the"
         f" differences of σ(reward) {median(gaps):.1e} over {len(gaps)} responses.",
     )
 
