@@ -44,8 +44,8 @@ def measure() -> Result:
         " response's text to `pipeline` on its own, 50 texts at a time in the order of"
         " the data, and reads the sigmoid. Ours is `Scorer.rewards`: prompts shared,"
         " rows of like length together, equal responses once; passes of"
-        f" {SCORE_TOKENS} tokens, chosen on such pairs, while the script's 50 texts were"
-        " left as they are. Median of the"
+        f" {SCORE_TOKENS} tokens, chosen on such pairs, while the script's 50 texts"
+        " were left as they are. Median of the"
         f" differences of σ(reward) {median(gaps):.1e} over {len(gaps)} responses.",
     )
 
