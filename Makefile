@@ -2,7 +2,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test check evidence efficiency develop policy real results clean
+.PHONY: demo test check evidence efficiency develop policy real results bench clean
 
 demo: .venv/ready  ## run self-evolution on the embedded demo
 	$(BIN)/kedro run --pipelines self_evolve
@@ -39,6 +39,9 @@ NEWEST = $(lastword $(sort $(wildcard $(1)/07_model_output/$(2)_outcomes.json/*/
 results: .venv/ready  ## what make develop, evidence and efficiency gave, into docs/results.md
 	$(BIN)/python scripts/results_page.py --development $(call NEWEST,data/development,arm) \
 	  --confirmation $(call NEWEST,data,arm) $(call NEWEST,data,efficiency)
+
+bench: .venv/ready  ## side by side with other software, into docs/benchmarks.md
+	$(BIN)/python -m benchmarks
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

@@ -21,7 +21,7 @@ from ser_kedro.launch import store
 from ser_kedro.launch.params import INLINE
 from ser_kedro.launch.reference import PROJECT_VARIABLE
 from ser_kedro.launch.run import run
-from ser_kedro.reward.train import validation_rewards
+from ser_kedro.reward.validation import validation_rewards
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 

@@ -25,7 +25,8 @@ from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.pack import Packing
 from ser_kedro.reward.params import LoraParams, ModelParams, RewardParams, SftParams
 from ser_kedro.reward.scorer import Scorer, save_checked
-from ser_kedro.reward.train import TrainRewardJob, validation_rewards
+from ser_kedro.reward.train import TrainRewardJob
+from ser_kedro.reward.validation import validation_rewards
 
 LORA = LoraParams(r=2, alpha=8)
 SEED = 3

@@ -1,0 +1,1 @@
+"""Side by side with other people's software: ``python -m benchmarks``."""

@@ -1,0 +1,95 @@
+"""Run the benchmarks and write docs/benchmarks.md and docs/benchmarks.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+from datetime import date
+from importlib import import_module
+from importlib.metadata import version
+
+from benchmarks.child import by_processor
+from benchmarks.common import Result, clock_threads
+from benchmarks.page import from_json, render_json, render_page, to_json
+from benchmarks.pairs import BUILD, ROOT, prepare
+
+# In the order of the page.
+NAMES = (
+    "training",
+    "losses",
+    "accuracy",
+    "labelling",
+    "million",
+    "reuse",
+    "ppo",
+    "ppo_full",
+    "tuning",
+)
+LIBRARIES = ("torch", "transformers", "trl", "tokenizers")
+RESULTS = BUILD / "results"
+
+
+def main() -> None:
+    """Run the benchmarks that are named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("name", nargs="*", help=f"of {', '.join(NAMES)}; none: all")
+    names = parser.parse_args().name or NAMES
+    if unknown := set(names) - set(NAMES):
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    prepare()
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        result: Result = import_module(f"benchmarks.{name}").measure()
+        result.run = run_facts()
+        text = json.dumps(to_json(result), indent=2, ensure_ascii=False)
+        (RESULTS / f"{name}.json").write_text(text, "utf-8")
+        write_page()
+
+
+def write_page() -> None:
+    """Write page and table out of the newest result of each benchmark."""
+    files = [(name, RESULTS / f"{name}.json") for name in NAMES]
+    results = {
+        name: from_json(json.loads(file.read_text("utf-8")))
+        for name, file in files
+        if file.is_file()
+    }
+    docs = ROOT / "docs"
+    (docs / "benchmarks.md").write_text(render_page(results), "utf-8")
+    (docs / "benchmarks.json").write_text(render_json(results), "utf-8")
+
+
+def run_facts() -> dict[str, str]:
+    """Return when, of what, with what and on what a result was measured."""
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout.strip()
+    libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
+    clock = "processor time" if by_processor() else "wall time"
+    load = " ".join(f"{value:.1f}" for value in os.getloadavg())
+    return {
+        "Measured": f"{date.today()}, commit {commit or 'unknown'}",
+        "Versions": f"Python {platform.python_version()}, {libraries}",
+        "Clock": f"{clock}, threads: {clock_threads()}",
+        "Machine": f"{_processor()}, {os.cpu_count()} cores, load at the end {load}",
+    }
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            lines = [line for line in file if line.startswith("model name")]
+        return lines[0].split(":")[1].strip()
+    except (OSError, IndexError):
+        return platform.processor() or platform.machine()
+
+
+if __name__ == "__main__":
+    main()

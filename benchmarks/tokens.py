@@ -1,0 +1,77 @@
+"""Tokens that a model reads for a pair, padding included, by how batches are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cache
+from unittest.mock import patch
+
+import numpy as np
+
+from benchmarks import pairs
+from benchmarks.flops import seen_packed, training_flops
+
+
+@cache
+def lengths() -> np.ndarray:
+    """Return tokens of prompt, chosen and rejected of each pair, shape ``(n, 3)``."""
+    rows = pairs.load("train")
+    names = ("prompt_ids", "chosen_ids", "rejected_ids")
+    return np.array([[len(ids) for ids in rows[name]] for name in names]).T
+
+
+def tokens_per_pair(micro_tokens: int) -> dict[str, float]:
+    """Return padded tokens a pair under four ways to make batches of 16 pairs.
+
+    The first two are TRL's samplers over whole rows; "packed" is random batches of
+    packed rows; the last is ``our_tokens``.
+    """
+    import torch
+    from transformers.trainer_pt_utils import LengthGroupedSampler
+
+    sizes = lengths()
+    whole = (sizes[:, :1] + sizes[:, 1:]).max(1)
+    torch.manual_seed(0)
+    shuffled = torch.randperm(len(sizes)).tolist()
+    grouped = list(LengthGroupedSampler(pairs.BATCH_SIZE, lengths=whole.tolist()))
+    return {
+        "random, padded (TRL's default)": _padded(whole, shuffled, 2),
+        "grouped by length (TRL)": _padded(whole, grouped, 2),
+        "packed, random": _padded(sizes.sum(1), shuffled, 1),
+        "packed and grouped (ours)": our_tokens(micro_tokens),
+    }
+
+
+def our_tokens(micro_tokens: int, megabatch: int | None = None) -> float:
+    """Return padded tokens a pair in the steps that ``PairSteps`` plans.
+
+    Args:
+        micro_tokens: Tokens of a forward pass.
+        megabatch: Steps that are sorted by length together; ``None``: as they are.
+    """
+    from ser_kedro.reward import batches, pack
+
+    costs = lengths().sum(1)
+    with patch.object(batches, "MEGABATCH", megabatch or batches.MEGABATCH):
+        steps = batches.plan_steps(costs, pairs.BATCH_SIZE, 1, seed=0)
+    read = 0
+    for step in costs[steps]:
+        for batch in pack.cut(step.tolist(), micro_tokens):
+            read += int(step[batch].max()) * len(batch)
+    return read / steps.size
+
+
+def needed_flops(size: pairs.Size) -> float:
+    """Return the operations that training on a packed pair needs, on average."""
+    sizes = lengths()
+    seen = sum(seen_packed(*map(int, row)) for row in sizes)
+    return training_flops(size, int(sizes.sum()), seen) / len(sizes)
+
+
+def _padded(costs: np.ndarray, order: Iterable[int], copies: int) -> float:
+    ordered = costs[list(order)]
+    batches = [
+        ordered[i : i + pairs.BATCH_SIZE]
+        for i in range(0, len(ordered), pairs.BATCH_SIZE)
+    ]
+    return copies * sum(b.max() * len(b) for b in batches) / len(ordered)
