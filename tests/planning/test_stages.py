@@ -99,7 +99,7 @@ class TestText:
         devices = Devices(1, GB, bf16=False)
         text = render(plan("test", devices, replace(work, missing="sft")))
         assert "already: data_split 1; next is sft." in text
-        assert "Optimiser steps: sft 19, seed 8, a loop, at most 70." in text
+        assert "Optimiser steps: sft 19, seed 32, a loop, at most 280." in text
 
 
 class TestWork:
