@@ -283,7 +283,7 @@ def main() -> None:
             done[case] = compare(case, Path(folder))
         record.write_text(json.dumps(done, indent=2) + "\n", "utf-8")
         print(case, done[case], flush=True)
-    write_page(done)
+        write_page(done)
 
 
 def write_page(done: dict[str, dict[str, float]]) -> None:
