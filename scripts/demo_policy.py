@@ -20,13 +20,13 @@ import numpy as np
 from demo_road import ROOT, build, parameters
 
 from ser_kedro.evidence import arms
-from ser_kedro.evidence.arms import ControlRoad
 from ser_kedro.evidence.draws import mean_over_draws
 from ser_kedro.evidence.metrics import Estimate, Floats
 from ser_kedro.evidence.overoptimisation import figure, find_overoptimisation
 from ser_kedro.evidence.params import EvaluationParams
 from ser_kedro.evidence.policy import gold_of_answers
 from ser_kedro.evidence.policy_params import PolicyEvaluationParams
+from ser_kedro.evidence.road import ControlRoad
 from ser_kedro.launch.json import write_json
 from ser_kedro.launch.reference import PROJECT_VARIABLE, Reference
 from ser_kedro.launch.run import run

@@ -9,8 +9,8 @@ import yaml
 
 from ser_kedro.configuration import ProjectConfigLoader
 from ser_kedro.evidence.arm_params import EvidenceParams
-from ser_kedro.evidence.arms import ControlRoad
 from ser_kedro.evidence.history import correct_pairs
+from ser_kedro.evidence.road import ControlRoad
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.launch.reference import Reference
 from ser_kedro.pipelines.evidence import draws
@@ -18,7 +18,7 @@ from ser_kedro.pipelines.evidence.draws import Settings
 from ser_kedro.pipelines.self_evolve.loops import max_loops
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.preferences.split import SplitParams
-from ser_kedro.reward import steps
+from ser_kedro.reward import voters
 from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,5 +71,5 @@ def build(
 
 def accuracy(road: ControlRoad, model: Reference, test_pairs: Reference) -> float:
     """Return the model's accuracy on the test pairs, in [0, 1]."""
-    scores = steps.score(model, test_pairs, road.reward, road.launcher)
+    scores = voters.score(model, test_pairs, road.reward, road.launcher)
     return float(correct_pairs(scores).mean())

@@ -9,15 +9,16 @@ import pytest
 from ser_kedro.errors import ParameterError
 from ser_kedro.evidence import arms
 from ser_kedro.evidence.arm_params import EvidenceParams
-from ser_kedro.evidence.arms import CONTROLS, HONEST, ControlRoad, Road, run_arm
+from ser_kedro.evidence.arms import CONTROLS, HONEST, run_arm
 from ser_kedro.evidence.outcome_job import GatherJob, OutcomeJob
 from ser_kedro.evidence.outcome_schema import OUTCOMES
+from ser_kedro.evidence.road import ControlRoad, Road
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.launch.reference import project_root
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import map_table, read_table
 from ser_kedro.preferences.schema import AUDIT, LABELED
-from ser_kedro.reward import steps
+from ser_kedro.reward import voters
 from ser_kedro.reward.calibrate import Calibration
 from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.params import RewardParams
@@ -154,7 +155,7 @@ def rows(table):
 def test_naive_labels_everything_once(road, unlabeled, labeled):
     arm = run_arm("naive", road)
     (record,) = arm.state.records[1:]
-    scores = steps.score(run_arm("seed", road).model, unlabeled, REWARD, road.launcher)
+    scores = voters.score(run_arm("seed", road).model, unlabeled, REWARD, road.launcher)
     expected = {}
     for pair, score in zip(rows(unlabeled), rows(scores), strict=True):
         first = score["reward_a"] > score["reward_b"]
@@ -302,7 +303,7 @@ def test_averaging_heads_is_refused(road):
 
 def test_outcomes_are_the_rewards_of_the_test_pairs(road, validation):
     model = run_arm("seed", road).model
-    scores = steps.score(model, validation, REWARD, road.launcher)
+    scores = voters.score(model, validation, REWARD, road.launcher)
     known = Calibration.load(model.location)
     parts = [
         run(

@@ -18,7 +18,7 @@ from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.run import look_only, run
 from ser_kedro.launch.table import read_table
 from ser_kedro.preferences.schema import LABELED
-from ser_kedro.reward import steps
+from ser_kedro.reward import steps, voters
 from ser_kedro.reward.calibrate import Calibration
 from ser_kedro.reward.encode import Encoder
 from ser_kedro.reward.features import (
@@ -128,7 +128,7 @@ def test_loss_falls_and_the_backbone_stays(train, start):
 
 def test_any_loader_gives_its_rewards(train, start, validation):
     model = train(start, learning_rate=0.1)
-    ours = columns(steps.score(model, validation, params(), INLINE))
+    ours = columns(voters.score(model, validation, params(), INLINE))
     assert np.ptp(ours) > 0.1
     theirs = rewards_of_texts(model.location, validation)
     np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=1e-6)
@@ -137,7 +137,7 @@ def test_any_loader_gives_its_rewards(train, start, validation):
 @pytest.mark.parametrize("width", [None, 4])
 def test_scorer_gives_its_rewards(train, start, validation, width):
     model = train(start, head_width=width)
-    ours = columns(steps.score(model, validation, params(), INLINE))
+    ours = columns(voters.score(model, validation, params(), INLINE))
     job = ScoreJob(model=model, pairs=validation, max_length=256, score_tokens=512)
     theirs = columns(run(job)["scores"])
     np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=1e-6)
@@ -164,7 +164,7 @@ def test_linear_head_comes_close_to_a_logistic_regression(train, sft_model, labe
 
 
 def features_of(model, table):
-    backbone = steps.backbone_of(model)
+    backbone = voters.backbone_of(model)
     job = FeaturesJob(
         backbone=backbone, pairs=table, max_length=256, score_tokens=16384
     )
@@ -229,7 +229,7 @@ def test_a_head_goes_on_from_a_head(train, sft_model):
         again.location / "backbone.safetensors"
     )
     assert (again.location / HEAD).stat().st_size < 1000
-    backbone = load_head(steps.backbone_of(again).location)
+    backbone = load_head(voters.backbone_of(again).location)
     assert not backbone.weight.any()
 
 
@@ -270,8 +270,8 @@ def test_votes_are_calibrated(sft_model, train, unlabeled):
     from ser_kedro.evolution.state import begin
 
     model = train(sft_model, voters=3, dropout=0.3)
-    voters = steps.voters_of(model)
-    assert len({voter.fingerprint for voter in voters}) == 3
+    members = voters.voters_of(model)
+    assert len({voter.fingerprint for voter in members}) == 3
     scores = steps.self_label(
         model=model,
         unlabeled_pairs=unlabeled,
@@ -280,9 +280,9 @@ def test_votes_are_calibrated(sft_model, train, unlabeled):
         launcher=INLINE,
     )
     rewards = []
-    for voter in voters:
+    for voter in members:
         known = Calibration.load(voter.location)
-        raw = columns(steps.score(voter, unlabeled, params(), INLINE))
+        raw = columns(voters.score(voter, unlabeled, params(), INLINE))
         rewards.append((raw - known.offset) / known.temperature)
     same = np.ptp(np.sign([r[:, 0] - r[:, 1] for r in rewards]), axis=0) == 0
     joined = columns(scores)

@@ -2,31 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.evolution.progress import Outcome, compare, has_collapsed, judge
 from ser_kedro.evolution.state import EvolutionState, LoopRecord, advance
 from ser_kedro.evolution.status import Status
-from ser_kedro.launch.job import Job
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.run import run
 from ser_kedro.reward.average import AverageJob
 from ser_kedro.reward.calibrate import Calibration, log_losses
-from ser_kedro.reward.features import BackboneJob, FeaturesJob
-from ser_kedro.reward.head import ScoreHeadJob, TrainHeadJob
 from ser_kedro.reward.params import RewardParams
-from ser_kedro.reward.score import ScoreJob
 from ser_kedro.reward.select import SelectJob
-from ser_kedro.reward.train import TrainRewardJob
 from ser_kedro.reward.validation import validation_rewards
 from ser_kedro.reward.vote import VoteJob
-
-# Apart from the seeds of loops, which count from the run's own.
-_VOTER_SEED = 1000
+from ser_kedro.reward.voters import (
+    calibration_of,
+    is_alone,
+    score,
+    train,
+    voters_of,
+    without_voters,
+)
 
 
 def train_seed(
@@ -39,7 +37,7 @@ def train_seed(
     launcher: LauncherParams,
 ) -> Reference:
     """Train a reward model on human labels only; on the few of them, loop 0's."""
-    return _train(
+    return train(
         start=sft_model,
         pairs=labeled_pairs,
         texts=labeled_pairs,
@@ -48,31 +46,6 @@ def train_seed(
         seed=seed,
         launcher=launcher,
     )
-
-
-def score(
-    model: Reference,
-    pairs: Reference,
-    params: RewardParams,
-    launcher: LauncherParams,
-    rows: Reference | None = None,
-) -> Reference:
-    """Score a table of pairs, or the ``rows`` of it."""
-    job: Job
-    if (backbone := backbone_of(model)) is not None:
-        features = _features(backbone, pairs, params, launcher)
-        job = ScoreHeadJob(model=model, features=features, pairs=pairs, rows=rows)
-    else:
-        job = ScoreJob(
-            model=model,
-            pairs=pairs,
-            rows=rows,
-            max_length=params.max_length,
-            score_tokens=params.score_tokens,
-            packing=params.packing,
-            precision=params.precision,
-        )
-    return run(job, launcher)["scores"]
 
 
 def self_label(
@@ -91,7 +64,7 @@ def self_label(
     )
     if len(voters) == 1:
         return scores[0]
-    job = VoteJob(scores=scores, calibrations=tuple(map(_calibration, voters)))
+    job = VoteJob(scores=scores, calibrations=tuple(map(calibration_of, voters)))
     return run(job, launcher)["scores"]
 
 
@@ -114,7 +87,7 @@ def select_confident(
         pairs=unlabeled_pairs,
         loop=state.loop + 1,
         # Votes are calibrated already.
-        calibration=_calibration(model) if _alone(model) else Calibration(),
+        calibration=calibration_of(model) if is_alone(model) else Calibration(),
         params=params,
     )
     outputs = run(job, launcher)
@@ -148,7 +121,7 @@ def retrain(
         pairs.append(labeled_pairs)
     changes = {"epochs": params.epochs, "dropout": params.dropout}
     given = {name: value for name, value in changes.items() if value is not None}
-    trained = _train(
+    trained = train(
         start=start,
         pairs=tuple(pairs),
         texts=(labeled_pairs, unlabeled_pairs),
@@ -162,7 +135,7 @@ def retrain(
         return trained
     members = voters_of(trained) if params.average == "voters" else (model, trained)
     average = AverageJob(
-        models=members, validation=validation_pairs, params=_plain(reward)
+        models=members, validation=validation_pairs, params=without_voters(reward)
     )
     mean = run(average, launcher)["model"]
     return mean.model_copy(update={"metrics": {**trained.metrics, **mean.metrics}})
@@ -174,106 +147,6 @@ def _earlier(state: EvolutionState, params: EvolutionParams) -> list[Reference]:
         return [record.selection for record in records if record.selection]
     previous = params.memory == "previous" and state.memory is not None
     return [state.memory] if previous and state.memory else []
-
-
-def voters_of(model: Reference) -> tuple[Reference, ...]:
-    """Return the models that label together: this one first, often alone."""
-    others = model.metrics.get("voters", ())
-    return (model, *map(Reference.model_validate, others))
-
-
-def backbone_of(model: Reference) -> Reference | None:
-    """Return the frozen model that a trained head stands on, if it is one."""
-    known = model.metrics.get("backbone")
-    return Reference.model_validate(known) if known else None
-
-
-def _train(
-    *,
-    start: Reference,
-    pairs: tuple[Reference, ...],
-    texts: tuple[Reference, ...],
-    validation: Reference,
-    params: RewardParams,
-    seed: int,
-    launcher: LauncherParams,
-) -> Reference:
-    """Train one model, or several voters: the first, which knows the others."""
-    starts = voters_of(start)
-    models = [
-        _train_one(
-            start=starts[voter] if voter < len(starts) else start,
-            pairs=pairs,
-            texts=texts,
-            validation=validation,
-            params=_plain(params),
-            seed=seed + _VOTER_SEED * voter,
-            launcher=launcher,
-        )
-        for voter in range(params.voters)
-    ]
-    first, *others = models
-    if not others:
-        return first
-    voters = [other.model_dump(mode="json") for other in others]
-    return first.model_copy(update={"metrics": {**first.metrics, "voters": voters}})
-
-
-def _train_one(
-    *,
-    start: Reference,
-    pairs: tuple[Reference, ...],
-    texts: tuple[Reference, ...],
-    validation: Reference,
-    params: RewardParams,
-    seed: int,
-    launcher: LauncherParams,
-) -> Reference:
-    common: dict[str, Any] = {
-        "start": start,
-        "pairs": pairs,
-        "validation": validation,
-        "params": params,
-        "seed": seed,
-    }
-    if params.trainable != "head":
-        return run(TrainRewardJob(**common), launcher)["model"]
-    backbone = backbone_of(start) or run(BackboneJob(start=start), launcher)["model"]
-    features = tuple(
-        _features(backbone, table, params, launcher) for table in (*texts, validation)
-    )
-    job = TrainHeadJob(backbone=backbone, features=features, **common)
-    return run(job, launcher)["model"]
-
-
-def _features(
-    backbone: Reference,
-    pairs: Reference,
-    params: RewardParams,
-    launcher: LauncherParams,
-) -> Reference:
-    job = FeaturesJob(
-        backbone=backbone,
-        pairs=pairs,
-        max_length=params.max_length,
-        score_tokens=params.score_tokens,
-        packing=params.packing,
-        precision=params.precision,
-    )
-    return run(job, launcher)["features"]
-
-
-def _plain(params: RewardParams) -> RewardParams:
-    # A voter is a model like any other.
-    return params.model_copy(update={"voters": 1})
-
-
-def _alone(model: Reference) -> bool:
-    return len(voters_of(model)) == 1
-
-
-def _calibration(model: Reference) -> Calibration:
-    return Calibration.load(model.location)
 
 
 def judge_progress(
@@ -325,4 +198,4 @@ def judge_progress(
 
 def _validation_losses(model: Reference) -> np.ndarray:
     chosen, rejected = validation_rewards(model)
-    return log_losses((chosen - rejected) / _calibration(model).temperature)
+    return log_losses((chosen - rejected) / calibration_of(model).temperature)

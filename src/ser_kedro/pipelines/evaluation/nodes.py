@@ -10,7 +10,7 @@ from ser_kedro.launch.params import LauncherParams
 from ser_kedro.launch.reference import HasReference, Reference, reference_of
 from ser_kedro.launch.table import read_table
 from ser_kedro.preferences.source import PreferenceSource
-from ser_kedro.reward import steps
+from ser_kedro.reward import voters
 from ser_kedro.reward.params import RewardParams, SftParams
 
 Records = list[dict[str, Any]]
@@ -26,7 +26,7 @@ def score_test(
     """Score the test pairs with the model of every loop."""
     pairs = reference_of(test_pairs)
     return {
-        str(loop): steps.score(model, pairs, params, launcher).model_dump(mode="json")
+        str(loop): voters.score(model, pairs, params, launcher).model_dump(mode="json")
         for loop, model in _models(loop_history).items()
     }
 

@@ -14,9 +14,10 @@ from pydantic import BaseModel
 
 from ser_kedro.evidence import arms
 from ser_kedro.evidence.arm_params import EvidenceParams
-from ser_kedro.evidence.arms import Arm, ControlRoad
+from ser_kedro.evidence.arms import Arm
 from ser_kedro.evidence.history import correct_pairs, self_label_accuracy
 from ser_kedro.evidence.outcome_job import OutcomeJob
+from ser_kedro.evidence.road import ControlRoad
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.evolution.state import LoopRecord
 from ser_kedro.launch.params import INLINE, LauncherParams
@@ -26,7 +27,7 @@ from ser_kedro.policy.sft import SftJob
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.preferences.split import SplitParams
 from ser_kedro.preferences.split_job import SplitJob
-from ser_kedro.reward import steps
+from ser_kedro.reward import voters
 from ser_kedro.reward.calibrate import Calibration
 from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
 
@@ -173,7 +174,7 @@ def _run_cell(settings: Settings, cell: Cell) -> Result:
     road, tables = build(settings, cell.seed, cell.share, cell.arm)
     test_pairs = tables["test_pairs"]
     arm = arms.run_arm(variant.arm, road)
-    scores = steps.score(arm.model, test_pairs, road.reward, road.launcher)
+    scores = voters.score(arm.model, test_pairs, road.reward, road.launcher)
     name, share = cell.shown_as or (cell.arm, cell.share)
     job = OutcomeJob(
         scores=scores,
@@ -216,7 +217,7 @@ def _loops(
                 record.selection, road.audit_labels
             )
         if model is not None:
-            scores = steps.score(model, test_pairs, road.reward, road.launcher)
+            scores = voters.score(model, test_pairs, road.reward, road.launcher)
             row["loop_accuracy"] = float(correct_pairs(scores).mean())
             row["steps"] = model.metrics.get("steps")
             row["validation_accuracy"] = model.metrics["validation_accuracy"]
