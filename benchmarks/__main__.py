@@ -14,7 +14,7 @@ from importlib.metadata import version
 from benchmarks.child import by_processor
 from benchmarks.common import Result, clock_threads
 from benchmarks.page import from_json, render_json, render_page, to_json
-from benchmarks.pairs import BUILD, ROOT, prepare
+from benchmarks.pairs import ROOT, prepare
 
 # In the order of the page.
 NAMES = (

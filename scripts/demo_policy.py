@@ -20,10 +20,9 @@ import numpy as np
 from demo_road import ROOT, build, parameters
 
 from ser_kedro.evidence import arms
-from ser_kedro.evidence.draws import mean_over_draws
+from ser_kedro.evidence.intervals import infer, of_their_own
 from ser_kedro.evidence.metrics import Estimate, Floats
 from ser_kedro.evidence.overoptimisation import figure, find_overoptimisation
-from ser_kedro.evidence.params import EvaluationParams
 from ser_kedro.evidence.policy import gold_of_answers
 from ser_kedro.evidence.policy_params import PolicyEvaluationParams
 from ser_kedro.evidence.road import ControlRoad
@@ -50,7 +49,7 @@ LONG = {
     "kl_bound": 1e6,
     "eval_steps": 5,
 }
-EVALUATION = EvaluationParams()
+CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -232,10 +231,16 @@ def compare(golds: list[dict[str, Floats]]) -> dict[str, Estimate]:
         "full − evolved": ("full", "evolved"),
     }
     return {
-        name: mean_over_draws([gold[a] - gold[b] for gold in golds], EVALUATION)
+        name: _over_draws([gold[a] - gold[b] for gold in golds])
         for name, (a, b) in asked.items()
         if a in golds[0] and b in golds[0]
     }
+
+
+def _over_draws(values: list[Floats]) -> Estimate:
+    contrast = infer(of_their_own(values))
+    low, high = contrast.bounds(CONFIDENCE)
+    return Estimate(float(contrast.value), float(low), float(high))
 
 
 def page(found: dict[str, Any]) -> str:
@@ -249,7 +254,8 @@ def page(found: dict[str, Any]) -> str:
         " seed. Gold rewards are means over"
         f" {found['prompts']} prompts of the test pairs, which no training has seen;"
         " the answers of the demo's own data have a mean near 0 and a deviation near"
-        " 1. Intervals: 95 %, by bootstrap over seeds and prompts, paired on prompts.",
+        " 1. Intervals: 95 %, paired on prompts, over seeds as well as prompts where there"
+        " are several seeds ([statistics.md](statistics.md)).",
         "",
         "## PPO against its start",
         "",

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from ser_kedro.evidence.compare import fieller
-from ser_kedro.evidence.intervals import Cells, Components, infer
+from ser_kedro.evidence.intervals import Cells, Components, infer, of_their_own
 
 TABLES, PROMPTS, PAIRS, DRAWS = 500, 150, 2, 5
 LEVELS = (0.6, 0.75, 1.1)
@@ -174,3 +174,13 @@ def test_components_foretell_the_error_of_a_design():
         measured = (ser - seed).sum(axis=(1, 2)).std() / (5 * PROMPTS * PAIRS)
         found.append(float(foretold.error) / measured)
     assert found == pytest.approx([1, 1], abs=0.12)
+
+
+def test_draws_with_prompts_of_their_own_are_the_sample():
+    rng = np.random.default_rng(3)
+    values = [rng.normal(mean, 1.0, 100) for mean in (0.2, 0.5, 0.9)]
+    contrast = infer(of_their_own(values))
+    means = [draw.mean() for draw in values]
+    assert contrast.value == pytest.approx(np.mean(means))
+    assert contrast.error == pytest.approx(np.std(means, ddof=1) / np.sqrt(3))
+    assert contrast.freedom == pytest.approx(2)

@@ -1,13 +1,11 @@
 import numpy as np
 import pytest
 
-from ser_kedro.evidence.draws import mean_over_draws
 from ser_kedro.evidence.overoptimisation import (
     figure,
     find_overoptimisation,
     moving_mean,
 )
-from ser_kedro.evidence.params import EvaluationParams
 
 STEPS = list(range(0, 200, 5))
 PROXY = [step / 200 for step in STEPS]
@@ -61,19 +59,3 @@ def test_the_figure_shows_both_and_the_point():
     assert len(drawn.data[1].x) == len(drawn.data[1].y) == len(STEPS) - 4
     assert [shape.x0 for shape in drawn.layout.shapes] == [point.step]
     assert drawn.layout.annotations[0].text == "over-optimised from here"
-
-
-def test_an_interval_over_draws_knows_both_kinds_of_variance():
-    rng = np.random.default_rng(1)
-    params = EvaluationParams(resamples=2000)
-    alike = [rng.normal(1.0, 1.0, 100) for _ in range(3)]
-    apart = [draw + shift for draw, shift in zip(alike, (-1, 0, 1))]
-
-    found, wider = mean_over_draws(alike, params), mean_over_draws(apart, params)
-
-    assert found.value == pytest.approx(np.mean(alike))
-    assert wider.value == pytest.approx(found.value)
-    # A mean of 300 values of deviation 1: at least 1.96 × 0.058 to each side.
-    assert 0.19 < found.high - found.low < 0.45
-    assert wider.high - wider.low > 1.5
-    assert found.low < found.value < found.high

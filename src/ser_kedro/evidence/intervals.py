@@ -15,6 +15,7 @@ covered too often. ``scripts/coverage.py`` prints all three side by side.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,6 +43,19 @@ class Cells:
     def crossed(self) -> bool:
         """Every draw was tested on the same prompts with as many pairs."""
         return bool((self.sizes == self.sizes[:1]).all() and (self.sizes > 0).all())
+
+
+def of_their_own(values: Sequence[Floats]) -> Cells:
+    """Return the cells of draws that share no prompt.
+
+    Args:
+        values: For each draw one figure a prompt, at least one draw.
+    """
+    from scipy.linalg import block_diag
+
+    sizes = block_diag(*(np.ones((1, len(draw))) for draw in values))
+    totals = block_diag(*(draw[None] for draw in values))
+    return Cells(totals, sizes)
 
 
 @dataclass(frozen=True)
