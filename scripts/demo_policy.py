@@ -254,8 +254,8 @@ def page(found: dict[str, Any]) -> str:
         " seed. Gold rewards are means over"
         f" {found['prompts']} prompts of the test pairs, which no training has seen;"
         " the answers of the demo's own data have a mean near 0 and a deviation near"
-        " 1. Intervals: 95 %, paired on prompts, over seeds as well as prompts where there"
-        " are several seeds ([statistics.md](statistics.md)).",
+        " 1. Intervals: 95 %, paired on prompts, over seeds as well as prompts where"
+        " there are several seeds ([statistics.md](statistics.md)).",
         "",
         "## PPO against its start",
         "",
