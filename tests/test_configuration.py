@@ -56,7 +56,7 @@ def test_a_model_and_a_launcher_at_once():
     [
         (
             "nosuch",
-            r"^launcher=nosuch: no such launcher; \(known: cpu2_ddp, .*, inline",
+            r"^launcher=nosuch: no such launcher \(known: cpu2_ddp, .*, inline",
         ),
         ("gpu8_zero4", r"did you mean gpu8_zero\d\? \(known: "),
         (7, "^launcher=7: must be a name, such as launcher=inline$"),

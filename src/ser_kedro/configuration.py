@@ -150,10 +150,9 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
 def _unknown_launcher(name: str, known: list[str]) -> ParameterError:
     close = difflib.get_close_matches(name, known, 1)
-    hint = f"did you mean {close[0]}? " if close else ""
-    return ParameterError(
-        f"launcher={name}: no such launcher; {hint}(known: {', '.join(sorted(known))})"
-    )
+    hint = f", did you mean {close[0]}?" if close else ""
+    choices = ", ".join(sorted(known))
+    return ParameterError(f"launcher={name}: no such launcher{hint} (known: {choices})")
 
 
 def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:

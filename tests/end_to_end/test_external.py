@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+import yaml
 
 pytestmark = pytest.mark.end_to_end
 
@@ -18,11 +19,10 @@ PAIRS = [
     for n in range(20)
 ]
 EVALUATE = ("run", "--env", "test", "--pipelines", "evaluation")
-TESTS = """
-  external_tests:
-    - {name: styles, format: rm_bench, path: styles.jsonl}
-    - {name: mine, format: pairs, path: mine.jsonl}
-"""
+TESTS = [
+    {"name": "styles", "format": "rm_bench", "path": "styles.jsonl"},
+    {"name": "mine", "format": "pairs", "path": "mine.jsonl"},
+]
 
 
 @pytest.fixture
@@ -32,8 +32,10 @@ def project(road, tmp_path):
     for name, rows in (("styles", RM_BENCH), ("mine", PAIRS)):
         text = "".join(json.dumps(row) + "\n" for row in rows)
         (copy / f"{name}.jsonl").write_text(text, "utf-8")
-    with (copy / "conf" / "test" / "parameters.yml").open("a") as file:
-        file.write(TESTS)
+    file = copy / "conf" / "test" / "parameters.yml"
+    parameters = yaml.safe_load(file.read_text("utf-8"))
+    parameters["evaluation"]["external_tests"] = TESTS
+    file.write_text(yaml.safe_dump(parameters), "utf-8")
     return copy
 
 

@@ -83,7 +83,7 @@ def test_warns_and_refuses_nothing(plan, snapshot, hub_cache):
     ("options", "said"),
     [
         (("--params", "model=nosuch/model"), "model=nosuch/model: cannot be loaded"),
-        (("--params", "launcher=nosuch"), "launcher=nosuch: no such launcher; ("),
+        (("--params", "launcher=nosuch"), "launcher=nosuch: no such launcher ("),
         (("--params", "reward.epoch=3"), "did you mean reward.epochs?"),
         (("--device-memory", "much"), "--device-memory much: no size"),
         (("--offload", "optimizer"), "needs ZeRO"),

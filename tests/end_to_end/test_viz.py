@@ -53,7 +53,8 @@ def test_shows_every_pipeline(graph):
     names = {pipeline["name"] for pipeline in graph["pipelines"]}
     stages = {"data_split", "sft", "seed_rm", "self_evolve", "evaluation"}
     policy = {"ppo", "policy_evaluation"}
-    assert stages | policy | {"__default__"} == names
+    evidence = {"evidence", "label_efficiency"}
+    assert stages | policy | evidence | {"__default__"} == names
 
 
 @pytest.mark.parametrize(
