@@ -8,7 +8,7 @@ demo: .venv/ready  ## run self-evolution on the embedded demo
 	$(BIN)/kedro run --pipelines self_evolve
 
 test: .venv/ready  ## run the tests
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
 
 check: .venv/ready  ## lint, types, layers
 	$(BIN)/ruff check .

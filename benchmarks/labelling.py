@@ -13,7 +13,7 @@ from benchmarks.common import Result, column, compared, limited, take_turns
 PAIRS = 300
 BATCH_SIZE = 50
 # Tokens of a forward pass; see the section on settings.
-SCORE_TOKENS = 2048
+SCORE_TOKENS = 1024
 
 
 def measure() -> Result:
