@@ -337,7 +337,6 @@ def main() -> None:
     parser.add_argument("--long-seed", type=int, default=0)
     parser.add_argument(
         "--kept-only",
-        "--no-long",
         action="store_true",
         help="no other reward models and no long run",
     )
