@@ -9,7 +9,7 @@ import psutil
 
 from ser_kedro.launch.rank import LAUNCH_VARIABLE
 
-GRACE = 5.0
+GRACE = 3.0
 _PAUSE = 0.05
 
 
@@ -44,7 +44,7 @@ def end_tree(marker: str, grace: float = GRACE) -> None:
     while left and time.monotonic() < deadline:
         time.sleep(_PAUSE)
         left = members(marker)
-    deadline = time.monotonic() + grace
+    deadline = time.monotonic() + GRACE
     while left and time.monotonic() < deadline:
         _send(left, kill=True)  # again and again: some may have had children meanwhile
         time.sleep(_PAUSE)
