@@ -17,6 +17,9 @@ SIZES = {"small": 10_000, "large": 1_000_000}
 TINY = pairs.Size(layers=1, hidden=8, intermediate=16, heads=1)
 _WORDS = ("cat", "dog", "sun", "rain", "blue", "tree", "salt", "wind")
 _BATCH = 4096
+# Numbers that are all different and run through their whole range in any table, so
+# that the pairs of a small one are no shorter than those of a large one.
+_PRIME, _STRIDE = 1_000_003, 611_953
 
 
 def measure() -> Result:
@@ -57,12 +60,15 @@ def made_up(count: int) -> Iterator[Any]:
             {
                 "pair_id": f"{i:032x}",
                 "group": f"{i:x}",
-                "prompt": [{"role": "user", "content": f"{word(i)} {i}?"}],
+                "prompt": [{"role": "user", "content": f"{word(i)} {i:07d}?"}],
                 "response_a": f"{word(i // 8)} {word(i // 64)}",
                 "response_b": f"{word(i // 64)} {word(i // 512)} {word(i // 8)}",
                 "source": "made up",
             }
-            for i in range(start, min(start + _BATCH, count))
+            for i in (
+                place * _STRIDE % _PRIME
+                for place in range(start, min(start + _BATCH, count))
+            )
         ]
         yield pa.RecordBatch.from_pylist(rows, UNLABELED)
 
