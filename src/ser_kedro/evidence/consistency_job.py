@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.job import Output
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.table import Rows, read_table, write_table
-from ser_kedro.reward.params import Precision
 from ser_kedro.reward.quiet import quiet
+from ser_kedro.reward.scorer_job import ScorerJob
 
 AS_IT_IS = "as it is"
 # Other wordings of the last user turn, which ask for the same.
@@ -35,51 +35,27 @@ CONSISTENCY = pa.schema(
 )
 
 
-class ConsistencyJob(Job):
+class ConsistencyJob(ScorerJob):
     """Rewards of some labelled pairs in several wordings.
 
     Attributes:
-        model: A reward model.
         pairs: Labelled pairs.
         count: Pairs to take, evenly spread over the table.
-        max_length: As the model was trained with.
-        score_tokens: Padded tokens of one batch.
-        packing: Let responses share their prompt's row, where that is exact.
-        precision: As in ``TrainingParams``.
     """
 
     stage: ClassVar[str] = "consistency"
-    libraries: ClassVar[tuple[str, ...]] = (
-        "torch",
-        "transformers",
-        "tokenizers",
-        "trl",
-    )
 
-    model: Reference
     pairs: Reference
     count: int = Field(ge=1)
-    max_length: int = Field(ge=8)
-    score_tokens: int = Field(ge=8)
-    packing: bool = True
-    precision: Precision = "auto"
 
     @quiet()
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``rewards``, where ``a`` is the preferred response in every variant."""
-        from ser_kedro.reward.scorer import Scorer
-
         table = read_table(self.pairs)
         count = min(self.count, table.num_rows)
         rows = np.linspace(0, table.num_rows - 1, count).round().astype(np.int64)
         taken = Rows(table).take(rows).to_pydict()
-        scorer = Scorer.load(
-            self.model.location,
-            self.max_length,
-            self.score_tokens,
-            packing=self.packing,
-            precision=self.precision,
-        )
+        scorer = self.scorer()
 
         def batches() -> Iterator[pa.RecordBatch]:
             for name, prompts, chosen, rejected in variants(

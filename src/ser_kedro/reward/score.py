@@ -11,14 +11,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 import pyarrow as pa
-from pydantic import Field
 
 from ser_kedro.launch import rank
-from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.job import Output
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.table import BATCH, Rows, read_table, write_table
-from ser_kedro.reward.params import Precision
 from ser_kedro.reward.quiet import quiet
+from ser_kedro.reward.scorer_job import ScorerJob
 
 if TYPE_CHECKING:
     from ser_kedro.reward.scorer import Scorer
@@ -35,41 +34,24 @@ SCORES = pa.schema(
 )
 
 
-class ScoreJob(Job):
+class ScoreJob(ScorerJob):
     """Rewards of both responses of each pair of a table.
 
     Attributes:
-        model: A reward model.
         pairs: A table of pairs; ``a`` is its ``response_a`` or ``chosen``.
         rows: A table whose column ``row`` names the rows to score; ``None``: all.
-        max_length: As the model was trained with.
-        score_tokens: Padded tokens of one batch.
-        packing: Let responses share their prompt's row, where that is exact.
-        precision: As in ``TrainingParams``.
     """
 
     stage: ClassVar[str] = "scores"
     distributed: ClassVar[bool] = True
-    libraries: ClassVar[tuple[str, ...]] = (
-        "torch",
-        "transformers",
-        "tokenizers",
-        "trl",
-    )
 
-    model: Reference
     pairs: Reference
     rows: Reference | None = None
-    max_length: int = Field(ge=8)
-    score_tokens: int = Field(ge=8)
-    packing: bool = True
-    precision: Precision = "auto"
 
     @quiet()
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``scores``: row, pair_id, reward_a, reward_b."""
         from ser_kedro.reward.placement import meet
-        from ser_kedro.reward.scorer import Scorer
 
         met = meet(self.precision, workspace)  # kept: ZeRO 3 lasts as long as it does
         pairs = read_table(self.pairs)
@@ -77,13 +59,7 @@ class ScoreJob(Job):
             rows = np.arange(pairs.num_rows)
         else:
             rows = read_table(self.rows)["row"].to_numpy()
-        scorer = Scorer.load(
-            self.model.location,
-            self.max_length,
-            self.score_tokens,
-            packing=self.packing,
-            precision=self.precision,
-        )
+        scorer = self.scorer()
         order = _by_prompt(pairs, rows)
         parts = _score_shards(scorer, pairs, rows[order], workspace / SHARDS)
         del met

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
-from pydantic import Field
 
 from ser_kedro.evidence.external.params import ExternalTest
-from ser_kedro.launch.job import Job, Output
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.job import Output
 from ser_kedro.launch.table import write_table
-from ser_kedro.reward.params import Precision
 from ser_kedro.reward.quiet import quiet
+from ser_kedro.reward.scorer_job import ScorerJob
 
 # One row a response; an item's right responses come first.
 EXTERNAL = pa.schema(
@@ -30,32 +28,16 @@ EXTERNAL = pa.schema(
 _SHARD = 512
 
 
-class ScoreExternalJob(Job):
+class ScoreExternalJob(ScorerJob):
     """Rewards of every response of a further test set.
 
     Attributes:
-        model: A reward model.
         test: The test set; it counts by its content.
-        max_length: As the model was trained with.
-        score_tokens: Padded tokens of one batch.
-        packing: Let responses share their prompt's row, where that is exact.
-        precision: As in ``TrainingParams``.
     """
 
     stage: ClassVar[str] = "external_scores"
-    libraries: ClassVar[tuple[str, ...]] = (
-        "torch",
-        "transformers",
-        "tokenizers",
-        "trl",
-    )
 
-    model: Reference
     test: ExternalTest
-    max_length: int = Field(ge=8)
-    score_tokens: int = Field(ge=8)
-    packing: bool = True
-    precision: Precision = "auto"
 
     @quiet()
     def work(self, workspace: Path) -> dict[str, Output]:
@@ -65,17 +47,10 @@ class ScoreExternalJob(Job):
             DataError: If the test set cannot be read.
         """
         from ser_kedro.evidence.external.read import Item, read_items
-        from ser_kedro.reward.scorer import Scorer
 
         dropped: Counter[str] = Counter()
         items = list(read_items(self.test, dropped))
-        scorer = Scorer.load(
-            self.model.location,
-            self.max_length,
-            self.score_tokens,
-            packing=self.packing,
-            precision=self.precision,
-        )
+        scorer = self.scorer()
 
         def batch(first: int, part: list[Item]) -> pa.RecordBatch:
             rows = [
