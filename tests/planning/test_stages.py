@@ -52,9 +52,16 @@ class TestThePaper:
     )
     def test_fits(self, name, count):
         text = render(plan(name, Devices(count, 80 * GB, zero_stage=3)))
-        assert "WARNING" not in text
-        for stage in ("sft", "reward training", "labelling", "ppo"):
+        for stage in ("sft", "reward training", "labelling"):
             assert f"\n{stage} fits: " in text
+
+    @pytest.mark.parametrize(
+        ("name", "fits"), [("llama3_8b", True), ("llama2_70b", False)]
+    )
+    def test_ppo_shares_no_weights(self, name, fits):
+        text = render(plan(name, Devices(16, 80 * GB, zero_stage=3)))
+        assert ("\nppo fits: " in text) is fits
+        assert text.count("WARNING: ppo does not fit") == (0 if fits else 1)
 
     def test_shows_by_how_much(self):
         made = plan("llama2_70b", Devices(16, 80 * GB, zero_stage=3))

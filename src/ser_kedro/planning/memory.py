@@ -14,7 +14,7 @@ input alone, and one block at a time is whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ser_kedro.planning.devices import Devices
@@ -150,7 +150,8 @@ def ppo(
     """Return the memory of PPO: one base for policy, reference and value.
 
     The value is a head on the policy's hidden states; the reward model lies beside
-    them. The worst of generating and training counts.
+    them, and every device holds all of both. The worst of generating and training
+    counts.
 
     Args:
         policy: The language model with the policy's adapters.
@@ -163,22 +164,26 @@ def ppo(
         precision: As in ``TrainingParams``.
         checkpointing: Activations are computed again.
     """
-    mode = mode_of(devices, precision)
+    # Ranks share the prompts, not the weights: PPO refuses ZeRO.
+    devices = replace(devices, zero_stage=0, offload="none")
+    mode = scored = mode_of(devices, precision)
+    adapters = policy.trainable < policy.parameters
+    if adapters and mode == "autocast":
+        mode = "bf16"  # frozen weights have no copy in fp32
     held, gradients, optimizer, host = _states(policy, devices, mode)
     length = prompt + response
     values = 2 * _width(mode) * policy.layers * policy.keys * length * rollouts
     step = activations(policy, mode, minibatch * length, checkpointing, devices.bf16)
-    adapters = policy.trainable < policy.parameters
     return Memory(
         # Without adapters the reference is a model of its own.
         weights=held
         + (0 if adapters else _weights(policy, devices, mode))
-        + _weights(reward, devices, mode),
+        + _weights(reward, devices, scored),
         gradients=gradients,
         optimizer=optimizer,
         activations=max(values, step),
         reserve=RESERVE if devices.bf16 else 0,
-        host=host + _host_weights(reward, devices, mode),
+        host=host,
     )
 
 

@@ -13,6 +13,13 @@ _MODES = {
 }
 # Above this share of a device a plan is no promise: estimates are that good.
 _TIGHT = 0.9
+_HINT = (
+    "try more devices, --zero 3, LoRA, gradient_checkpointing or a smaller micro batch"
+)
+_HINTS = {
+    "ppo": "each device holds whole models there: try LoRA, larger devices or a"
+    " smaller model"
+}
 
 
 def render(plan: Plan) -> str:
@@ -84,9 +91,9 @@ def _verdict(stage: Stage, room: int) -> str:
     free = room - stage.memory.total
     share = 100 * stage.memory.total / room
     if free < 0:
+        hint = _HINTS.get(stage.name, _HINT)
         return (
-            f"WARNING: {stage.name} does not fit: {gigabytes(-free)} too much; try more"
-            " devices, --zero 3, LoRA, gradient_checkpointing or a smaller micro batch"
+            f"WARNING: {stage.name} does not fit: {gigabytes(-free)} too much; {hint}"
         )
     tight = " (tight: an estimate is no measurement)" if share > 100 * _TIGHT else ""
     return f"{stage.name} fits: {gigabytes(free)} free, {share:.0f} % used{tight}"
