@@ -208,7 +208,9 @@ class TestFailure:
 
 
 PARENT = """
-    import sys
+    import signal, sys
+    # Shells let their background jobs, which tests may be, begin with it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.path.insert(0, sys.argv[1])
     import toy_jobs
     from ser_kedro.launch.params import LauncherParams
