@@ -86,11 +86,13 @@ def main() -> None:
     (folder / "work").mkdir(parents=True)
     os.environ[PROJECT_VARIABLE] = str(folder)
     table = write_table(folder, "pairs", made_up(count), UNLABELED)
+    from ser_kedro.reward.params import Scoring
     from ser_kedro.reward.score import ScoreJob
     from ser_kedro.reward.scorer import Scorer
 
     _save_model(folder / "model")
-    Scorer.load(folder / "model", 64, 64)  # imports what is imported late
+    # Imports what is imported late.
+    Scorer.load(folder / "model", Scoring(max_length=64, score_tokens=64))
     job = ScoreJob(
         model=Reference(kind="reward_model", path="model", fingerprint="made up"),
         pairs=Reference(

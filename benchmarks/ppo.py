@@ -113,6 +113,7 @@ def ours(seed: int, lora: bool) -> Any:
     from ser_kedro.policy.ppo import Ppo
     from ser_kedro.policy.ppo_params import PpoParams
     from ser_kedro.reward.encode import Encoder
+    from ser_kedro.reward.params import Scoring
     from ser_kedro.reward.scorer import Scorer
 
     params = PpoParams(
@@ -131,7 +132,8 @@ def ours(seed: int, lora: bool) -> Any:
     torch.manual_seed(seed)
     folder = pairs.BUILD / "ppo_run"
     shutil.rmtree(folder, ignore_errors=True)
-    scorer = Scorer.load(MODELS / "reward", PROMPT + ANSWER, 4096)
+    scoring = Scoring(max_length=PROMPT + ANSWER, score_tokens=4096)
+    scorer = Scorer.load(MODELS / "reward", scoring)
     return Ppo(
         ActorCritic.load(MODELS / "policy", params),
         Encoder(pairs.tokenizer(), PROMPT + ANSWER),

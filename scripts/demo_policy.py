@@ -92,8 +92,7 @@ class Draw:
             reward_model=reward_model,
             prompts=self.tables["ppo_prompts"],
             params=PpoParams.model_validate(self.ppo.model_dump() | changes),
-            reward_max_length=self.road.reward.max_length,
-            score_tokens=self.road.reward.score_tokens,
+            scoring=self.road.reward.scoring,
             gold=self.world,
             seed=self.road.seed,
         )

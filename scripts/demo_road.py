@@ -10,6 +10,7 @@ import yaml
 from ser_kedro.configuration import ProjectConfigLoader
 from ser_kedro.evidence.arm_params import EvidenceParams
 from ser_kedro.evidence.history import correct_pairs
+from ser_kedro.evidence.params import EvaluationParams
 from ser_kedro.evidence.road import ControlRoad
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.launch.reference import Reference
@@ -64,6 +65,7 @@ def build(
         reward=RewardParams.model_validate(values["reward"]),
         evolution=evolution,
         evidence=EvidenceParams.model_validate(values["evidence"]),
+        reporting=EvaluationParams.model_validate(values["evaluation"]),
         loops=evolution.last_loop(max_loops()),
     )
     return draws.build(settings, seed)

@@ -20,7 +20,7 @@ IDS = [f"{number:032x}" for number in range(6)]
 
 
 @pytest.fixture
-def test_pairs(table):
+def tested(table):
     prompt = [{"role": "user", "content": "?"}]
     rows = [
         {"pair_id": i, "group": f"g{n}", "prompt": prompt, "source": ""}
@@ -88,7 +88,7 @@ def record(loop, **known):
 
 
 @pytest.fixture
-def history(test_pairs, scored, audit, selection):
+def history(tested, scored, audit, selection):
     seed = {"status": "seed", "outcome": "seed", "model": model(0.7)}
     first = {"status": "1", "outcome": "improved", "model": model(0.8), "selected": 3}
     records = [
@@ -102,7 +102,7 @@ def history(test_pairs, scored, audit, selection):
         "0": scored("zero", [1, 1, 1, 0, 0, 0.5]).model_dump(),
         "1": scored("one", [1, 1, 1, 1, 1, 0]).model_dump(),
     }
-    return evolution_history(records, scores, test_pairs, audit, PARAMS)
+    return evolution_history(records, scores, tested, audit, PARAMS)
 
 
 def test_ties_count_half(scored):
@@ -142,13 +142,13 @@ def test_survives_parquet(history, tmp_path):
     pd.testing.assert_frame_equal(history, again)
 
 
-def test_gain_is_paired(scored, test_pairs):
+def test_gain_is_paired(scored, tested):
     seed = scored("zero", [1, 1, 1, 0, 0, 0.5])
     evolved = scored("one", [1, 1, 1, 1, 1, 0.5])
-    estimate = gain(seed, evolved, test_pairs, PARAMS)
+    estimate = gain(seed, evolved, tested, PARAMS)
     assert estimate.value == pytest.approx(2 / 6)
     assert 0 <= estimate.low < estimate.value < estimate.high
-    same = gain(seed, seed, test_pairs, PARAMS)
+    same = gain(seed, seed, tested, PARAMS)
     assert (same.value, same.low, same.high) == (0, 0, 0)
-    assert gain(evolved, seed, test_pairs, PARAMS).value == pytest.approx(-2 / 6)
+    assert gain(evolved, seed, tested, PARAMS).value == pytest.approx(-2 / 6)
     assert np.isfinite(estimate.high)

@@ -169,7 +169,8 @@ def test_where_the_ranks_meet():
 
 def test_a_free_port_can_be_bound():
     with socket.socket() as held:
-        held.bind(("", command.free_port()))
+        held.bind(("", port := command.free_port()))
+        assert held.getsockname()[1] == port
 
 
 def test_the_machines_of_a_hostfile():

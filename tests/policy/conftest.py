@@ -19,7 +19,7 @@ from ser_kedro.preferences.schema import PROMPTS as PROMPTS_SCHEMA
 from ser_kedro.reward.calibrate import Calibration
 from ser_kedro.reward.encode import Encoder
 from ser_kedro.reward.model import load_reward_model
-from ser_kedro.reward.params import LoraParams
+from ser_kedro.reward.params import LoraParams, Scoring
 from tests.conftest import WORLD
 
 SPECIAL = ["<pad>", "<begin>", "<end>"]
@@ -141,8 +141,7 @@ def job(sft_model, reward_model, table, train_rows):
             reward_model=reward_model,
             prompts=table("prompts", prompts, PROMPTS_SCHEMA),
             params=ppo_params(**{**params, **changes}),
-            reward_max_length=256,
-            score_tokens=4096,
+            scoring=Scoring(max_length=256, score_tokens=4096),
             gold=WORLD,
             seed=0,
         )

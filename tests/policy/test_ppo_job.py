@@ -13,7 +13,7 @@ from ser_kedro.preferences.schema import Message
 from ser_kedro.preferences.world import gold_reward
 from ser_kedro.reward.encode import Encoder
 from ser_kedro.reward.model import load_reward_model
-from ser_kedro.reward.params import LoraParams
+from ser_kedro.reward.params import LoraParams, Scoring
 from ser_kedro.reward.scorer import Scorer
 from tests.conftest import WORLD
 
@@ -28,7 +28,9 @@ def test_the_scorer_scores_as_the_model_does(reward_model, train_rows):
     model, tokenizer = load_reward_model(reward_model.location, seed=0)
     encoder = Encoder(tokenizer, 256)
 
-    scorer = Scorer.load(reward_model.location, 256, 4096)
+    scorer = Scorer.load(
+        reward_model.location, Scoring(max_length=256, score_tokens=4096)
+    )
     rewards = scorer.text_rewards(prompts, responses)
 
     for prompt, response, reward in zip(prompts[:4], responses, rewards):
@@ -107,7 +109,9 @@ def test_rloo_gives_the_same_outputs(job, sft_model, reward_model):
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
     # The rewards are those of our own scorer, also where a sigmoid is maximised.
-    scorer = Scorer.load(reward_model.location, 256, 4096)
+    scorer = Scorer.load(
+        reward_model.location, Scoring(max_length=256, score_tokens=4096)
+    )
     samples = read_table(outputs["samples"]).to_pylist()
     asked = [row["prompt"] for row in samples]
     for answers, rewards in (("before", "reward_before"), ("after", "reward_after")):

@@ -81,39 +81,39 @@ def train():
 
 
 @pytest.fixture(scope="module")
-def test_part():
+def held_out():
     return TEST
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, train, test_part):
+def made(tmp_path_factory, train, held_out):
     folder = tmp_path_factory.mktemp("split")
-    outputs = split(folder, train, test_part)
+    outputs = split(folder, train, held_out)
     return {name: rows(folder, outputs, name) for name in SCHEMAS} | {
         "report": outputs["audit_labels"].metrics["data_report"]
     }
 
 
 class TestTables:
-    def test_names_schemas_and_files(self, tmp_path, train, test_part):
-        outputs = split(tmp_path, train, test_part)
+    def test_names_schemas_and_files(self, tmp_path, train, held_out):
+        outputs = split(tmp_path, train, held_out)
         assert set(outputs) == set(SCHEMAS)
         for name, schema in SCHEMAS.items():
             assert map_table(tmp_path / outputs[name].file).schema == schema
         left = {path.name for path in tmp_path.iterdir()}
         assert left == {f"{name}.arrow" for name in SCHEMAS}
 
-    def test_every_pair_is_in_one_table(self, made, train, test_part):
+    def test_every_pair_is_in_one_table(self, made, train, held_out):
         names = ("sft_pairs", "labeled_pairs", "validation_pairs", "unlabeled_pairs")
         ids = [row["pair_id"] for name in names for row in made[name]]
         assert len(ids) == len(set(ids))
         assert set(ids) < {pair.pair_id for pair in train}
         assert {row["pair_id"] for row in made["test_pairs"]} == {
-            pair.pair_id for pair in test_part
+            pair.pair_id for pair in held_out
         }
 
-    def test_rows_are_whole(self, made, train, test_part):
-        truth = {pair.pair_id: pair for pair in [*train, *test_part]}
+    def test_rows_are_whole(self, made, train, held_out):
+        truth = {pair.pair_id: pair for pair in [*train, *held_out]}
         for name in ("sft_pairs", "labeled_pairs", "validation_pairs", "test_pairs"):
             for row in made[name]:
                 pair = truth[row["pair_id"]]
@@ -141,9 +141,9 @@ class TestTables:
                 sides.setdefault(row["group"], set()).add(name)
         assert {len(names) for names in sides.values()} == {1}
 
-    def test_ppo_prompts_are_distinct(self, tmp_path, train, test_part):
+    def test_ppo_prompts_are_distinct(self, tmp_path, train, held_out):
         twice = [*train, *(replace(p, chosen=p.chosen + " x") for p in train)]
-        outputs = split(tmp_path, twice, test_part)
+        outputs = split(tmp_path, twice, held_out)
         prompts = [
             row["prompt"][0]["content"]
             for row in rows(tmp_path, outputs, "ppo_prompts")
@@ -154,11 +154,11 @@ class TestTables:
         outputs = split(tmp_path, train)
         assert outputs["test_pairs"].rows == pytest.approx(60, abs=4)
 
-    def test_more_rows_than_a_batch(self, tmp_path, test_part):
+    def test_more_rows_than_a_batch(self, tmp_path, held_out):
         pairs = list(draw_pairs(WorldParams(pairs=5000), "train"))
         shuffled = Random(0).sample([flip(pair) for pair in pairs], len(pairs))
-        one = split(tmp_path / "one", pairs, test_part)
-        other = split(tmp_path / "other", shuffled, test_part)
+        one = split(tmp_path / "one", pairs, held_out)
+        other = split(tmp_path / "other", shuffled, held_out)
         report = one["audit_labels"].metrics["data_report"]
         assert report["rows"]["train"]["read"] == 5000
         assert one["unlabeled_pairs"] == other["unlabeled_pairs"]
@@ -171,11 +171,9 @@ class TestTables:
 
 
 class TestReport:
-    def test_read_is_kept_and_dropped(self, tmp_path, train, test_part):
-        leaked = [
-            replace(pair, chosen=f"other {n}") for n, pair in enumerate(test_part)
-        ]
-        outputs = split(tmp_path, [*train, *train[:5], *leaked[:20]], test_part)
+    def test_read_is_kept_and_dropped(self, tmp_path, train, held_out):
+        leaked = [replace(pair, chosen=f"other {n}") for n, pair in enumerate(held_out)]
+        outputs = split(tmp_path, [*train, *train[:5], *leaked[:20]], held_out)
         report = outputs["audit_labels"].metrics["data_report"]
         for account in report["rows"].values():
             total = account["kept"] + sum(account["dropped"].values())
@@ -196,8 +194,8 @@ class TestReport:
         assert report["prompt_groups"] > 0
         assert json.loads(json.dumps(report)) == report
 
-    def test_only_the_audit_says_anything(self, tmp_path, train, test_part):
-        outputs = split(tmp_path, train, test_part)
+    def test_only_the_audit_says_anything(self, tmp_path, train, held_out):
+        outputs = split(tmp_path, train, held_out)
         talkative = {name for name, output in outputs.items() if output.metrics}
         assert talkative == {"audit_labels"}
 
@@ -230,11 +228,11 @@ class TestLabelsDoNotMatter:
             ]
             assert ids[0] == ids[1]
 
-    def test_flipped_pool_changes_the_audit_alone(self, tmp_path, train, test_part):
-        one = split(tmp_path / "one", train, test_part)
+    def test_flipped_pool_changes_the_audit_alone(self, tmp_path, train, held_out):
+        one = split(tmp_path / "one", train, held_out)
         pool = {row["pair_id"] for row in rows(tmp_path / "one", one, "audit_labels")}
         flipped = [flip(pair) if pair.pair_id in pool else pair for pair in train]
-        other = split(tmp_path / "other", flipped, test_part)
+        other = split(tmp_path / "other", flipped, held_out)
         same = {name for name in SCHEMAS if one[name].digest == other[name].digest}
         assert same == set(SCHEMAS) - {"audit_labels"}
         answers = [
@@ -243,13 +241,13 @@ class TestLabelsDoNotMatter:
         ]
         assert answers[0] == [not answer for answer in answers[1]]
 
-    def test_seed_changes_the_split(self, tmp_path, train, test_part):
+    def test_seed_changes_the_split(self, tmp_path, train, held_out):
         ids = [
             {
                 row["pair_id"]
                 for row in rows(
                     tmp_path / str(seed),
-                    split(tmp_path / str(seed), train, test_part, seed=seed),
+                    split(tmp_path / str(seed), train, held_out, seed=seed),
                     "labeled_pairs",
                 )
             }

@@ -26,7 +26,7 @@ def train(params):
 
 
 @pytest.fixture(scope="module")
-def test_part(params):
+def held_out(params):
     return list(draw_pairs(params, "test"))
 
 
@@ -45,16 +45,16 @@ class TestDrawPairs:
         other = draw_pairs(params.model_copy(update={"seed": 1}), "train")
         assert not {pair.pair_id for pair in other} & {pair.pair_id for pair in train}
 
-    def test_counts(self, train, test_part):
-        assert (len(train), len(test_part)) == (2500, 1000)
+    def test_counts(self, train, held_out):
+        assert (len(train), len(held_out)) == (2500, 1000)
 
     def test_pairs_are_usable(self, train):
         for pair in train:
             assert pair.chosen and pair.rejected and pair.chosen != pair.rejected
             assert [turn.role for turn in pair.prompt] == ["user"]
 
-    def test_parts_share_no_prompt(self, train, test_part):
-        assert not {p.prompt for p in train} & {p.prompt for p in test_part}
+    def test_parts_share_no_prompt(self, train, held_out):
+        assert not {p.prompt for p in train} & {p.prompt for p in held_out}
 
     def test_share_of_repeated_prompts(self, params, train):
         distinct = len({pair.prompt for pair in train})
@@ -94,8 +94,8 @@ class TestDrawPairs:
 
 
 class TestLabels:
-    def test_gold_reward_explains_most_labels(self, params, test_part):
-        assert 0.92 < (gaps(params, test_part) > 0).mean() < 0.96
+    def test_gold_reward_explains_most_labels(self, params, held_out):
+        assert 0.92 < (gaps(params, held_out) > 0).mean() < 0.96
 
     def test_labels_follow_bradley_terry(self, params, train):
         gap = gaps(params, train)
@@ -139,7 +139,7 @@ class TestGoldReward:
         assert 0.4 < np.mean(differs) < 1
 
 
-def test_more_labels_help(params, train, test_part):
+def test_more_labels_help(params, train, held_out):
     """A linear model of the phrases, which no learner gets: the world has room."""
     names = sorted({phrase for pair in train for phrase in phrases_of(pair.chosen)})
     column = {name: place for place, name in enumerate(names)}
@@ -153,9 +153,9 @@ def test_more_labels_help(params, train, test_part):
                         matrix[row, column[name]] += sign
         return matrix
 
-    held_out = features(test_part)
+    inputs = features(held_out)
     few, many = (
-        (held_out @ fit(features(train[:count])) > 0).mean() for count in (250, 2450)
+        (inputs @ fit(features(train[:count])) > 0).mean() for count in (250, 2450)
     )
     assert few < 0.8
     assert many > 0.84

@@ -165,9 +165,7 @@ def test_linear_head_comes_close_to_a_logistic_regression(train, sft_model, labe
 
 def features_of(model, table):
     backbone = voters.backbone_of(model)
-    job = FeaturesJob(
-        backbone=backbone, pairs=table, max_length=256, score_tokens=16384
-    )
+    job = FeaturesJob(model=backbone, pairs=table, max_length=256, score_tokens=16384)
     return FeatureRows((run(job)["features"],))
 
 
@@ -186,9 +184,7 @@ def test_features_of_known_pairs_are_copied(table, sft_model, labeled, train_row
     backbone = run(BackboneJob(start=sft_model))["model"]
 
     def features(pairs):
-        job = FeaturesJob(
-            backbone=backbone, pairs=pairs, max_length=256, score_tokens=512
-        )
+        job = FeaturesJob(model=backbone, pairs=pairs, max_length=256, score_tokens=512)
         return run(job)["features"]
 
     first = features(labeled)

@@ -14,6 +14,7 @@ from ser_kedro.preferences.schema import UNLABELED
 from ser_kedro.reward.calibrate import Calibration
 from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.pack import Packing
+from ser_kedro.reward.params import Scoring
 from ser_kedro.reward.score import SHARDS, ScoreJob
 from ser_kedro.reward.scorer import Scorer
 from ser_kedro.reward.select import REMAINING, SelectJob
@@ -32,7 +33,7 @@ def reward_model(sft_model):
 
 @pytest.fixture
 def scorer(reward_model):
-    return Scorer.load(reward_model.location, 256, 512)
+    return Scorer.load(reward_model.location, Scoring(max_length=256, score_tokens=512))
 
 
 @pytest.fixture
@@ -64,7 +65,8 @@ def score(reward_model, unlabeled):
 @pytest.mark.parametrize("packing", [True, False])
 @pytest.mark.parametrize("tokens", [8, 200, 512, 10**6])
 def test_batches_by_length_score_as_one_by_one(reward_model, pairs, tokens, packing):
-    scorer = Scorer.load(reward_model.location, 256, tokens, packing=packing)
+    scoring = Scoring(max_length=256, score_tokens=tokens, packing=packing)
+    scorer = Scorer.load(reward_model.location, scoring)
 
     rewards = scorer.rewards(pairs)
 

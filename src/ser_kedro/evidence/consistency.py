@@ -34,10 +34,7 @@ def consistency_of(
         model=model,
         pairs=pairs,
         count=params.consistency_pairs,
-        max_length=reward.max_length,
-        score_tokens=reward.score_tokens,
-        packing=reward.packing,
-        precision=reward.precision,
+        **reward.scoring.model_dump(),
     )
     return consistency(read_table(run(job, launcher)["rewards"]))
 

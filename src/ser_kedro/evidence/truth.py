@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar
@@ -54,57 +55,67 @@ class TrueLabelsJob(Job):
         return {"labeled": write_table(workspace, "labeled", batches(), LABELED)}
 
 
-class LeakyFilterJob(Job):
-    """Drop the self-labels that people disagree with, as the authors' script did.
+class SelectionJob(Job):
+    """A job that changes a selection by what people preferred.
 
     Attributes:
         selection: A loop's selection.
         audit: ``audit_labels``.
     """
+
+    libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
+
+    selection: Reference
+    audit: Reference
+
+    def work(self, workspace: Path) -> dict[str, Output]:
+        """Write ``selection``, as changed."""
+        table = read_table(self.selection)
+        truth, pairs = _truth(self.audit), table["pair_id"].to_pylist()
+        told = zip(pairs, table["a_preferred"].to_pylist(), strict=True)
+        right = np.array([truth[pair] == a for pair, a in told], bool)
+        batches = self.change(table, right).combine_chunks().to_batches()
+        metrics = self.selection.metrics
+        output = write_table(workspace, "selection", batches, table.schema, metrics)
+        return {"selection": output}
+
+    @abstractmethod
+    def change(self, table: pa.Table, right: np.ndarray) -> pa.Table:
+        """Return the selection, changed.
+
+        Args:
+            table: The selection, ``n`` rows.
+            right: Which self-labels people agree with, shape ``(n,)``.
+        """
+
+
+class LeakyFilterJob(SelectionJob):
+    """Drop the self-labels that people disagree with, as the authors' script did."""
 
     stage: ClassVar[str] = "leaky_selection"
-    libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
 
-    selection: Reference
-    audit: Reference
-
-    def work(self, workspace: Path) -> dict[str, Output]:
-        """Write ``selection`` without its wrong self-labels."""
-        table = read_table(self.selection)
-        right = _agrees(table, _truth(self.audit))
-        kept = table.filter(pa.array(right, pa.bool_())).combine_chunks()
-        return {"selection": _selection(workspace, kept, self.selection)}
+    def change(self, table: pa.Table, right: np.ndarray) -> pa.Table:
+        """Return the rows whose self-label is right."""
+        return table.filter(pa.array(right, pa.bool_()))
 
 
-class OracleJob(Job):
-    """Put the labels of the people in the place of a selection's own.
-
-    Attributes:
-        selection: A loop's selection.
-        audit: ``audit_labels``.
-    """
+class OracleJob(SelectionJob):
+    """Put the labels of the people in the place of a selection's own."""
 
     stage: ClassVar[str] = "oracle_selection"
-    libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
 
-    selection: Reference
-    audit: Reference
-
-    def work(self, workspace: Path) -> dict[str, Output]:
-        """Write ``selection``: the same pairs, truly and hardly labelled."""
-        table = read_table(self.selection)
-        right = _agrees(table, _truth(self.audit))
-        mine = pa.array(right, pa.bool_())
+    def change(self, table: pa.Table, right: np.ndarray) -> pa.Table:
+        """Return the same pairs, truly and hardly labelled."""
+        kept = pa.array(right, pa.bool_())
         chosen, rejected = table["chosen"], table["rejected"]
-        told = np.where(right, 1, -1) * np.where(table["a_preferred"].to_numpy(), 1, -1)
+        a_preferred = table["a_preferred"].to_numpy() == right
         columns = {
             **{name: table[name] for name in SELECTED.names},
-            "chosen": pc.if_else(mine, chosen, rejected),
-            "rejected": pc.if_else(mine, rejected, chosen),
-            "a_preferred": pa.array(told > 0),
+            "chosen": pc.if_else(kept, chosen, rejected),
+            "rejected": pc.if_else(kept, rejected, chosen),
+            "a_preferred": pa.array(a_preferred),
         }
-        relabelled = pa.table(columns, schema=SELECTED).combine_chunks()
-        return {"selection": _selection(workspace, relabelled, self.selection)}
+        return pa.table(columns, schema=SELECTED)
 
 
 class RandomLabelsJob(Job):
@@ -140,20 +151,6 @@ class RandomLabelsJob(Job):
         drawn = pa.table(columns, schema=LABELED).combine_chunks()
         output = write_table(workspace, "labeled", drawn.to_batches(), LABELED)
         return {"labeled": output}
-
-
-def _selection(workspace: Path, table: pa.Table, of: Reference) -> Output:
-    return write_table(
-        workspace, "selection", table.to_batches(), table.schema, of.metrics
-    )
-
-
-def _agrees(table: pa.Table, truth: dict[str, bool]) -> np.ndarray:
-    """Say which self-labels of a selection people agree with, shape ``(n,)``."""
-    preferred = table["a_preferred"].to_pylist()
-    pairs = table["pair_id"].to_pylist()
-    right = [truth[pair] == a for pair, a in zip(pairs, preferred, strict=True)]
-    return np.array(right, bool)
 
 
 def _truth(audit: Reference) -> dict[str, bool]:

@@ -20,6 +20,7 @@ from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.preferences.schema import PROMPT, Message
 from ser_kedro.preferences.world import WorldParams, gold_rewards
 from ser_kedro.reward.calibrate import CALIBRATION, Calibration
+from ser_kedro.reward.params import Scoring
 from ser_kedro.reward.quiet import quiet
 
 if TYPE_CHECKING:
@@ -82,8 +83,7 @@ class PpoJob(Job):
         reward_model: What to maximise.
         prompts: A table with a column ``prompt``.
         params: How to train.
-        reward_max_length: Tokens of a row that the reward model was trained with.
-        score_tokens: Padded tokens of one scoring batch.
+        scoring: How the reward model is applied.
         gold: The demo world whose gold reward is logged beside the reward; it has no
             effect on the training. ``None`` where the gold reward is unknown.
         seed: Draws adapters, prompts and answers.
@@ -104,8 +104,7 @@ class PpoJob(Job):
     reward_model: Reference
     prompts: Reference
     params: PpoParams
-    reward_max_length: int
-    score_tokens: int
+    scoring: Scoring
     gold: WorldParams | None = None
     seed: int
 
@@ -175,9 +174,7 @@ class PpoJob(Job):
             actor,
             Encoder(tokenizer, length),
             prompts,
-            Scorer.load(
-                reward_model, self.reward_max_length, self.score_tokens
-            ).text_rewards,
+            Scorer.load(reward_model, self.scoring).text_rewards,
             params,
             folder=workspace / _RUN,
             seed=self.seed,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field
 
 from ser_kedro.launch import store
 from ser_kedro.launch.files import hash_folder
@@ -18,8 +17,8 @@ from ser_kedro.launch.job import Job, Output
 from ser_kedro.launch.json import read_json, write_json
 from ser_kedro.launch.reference import NOTHING, Reference
 from ser_kedro.launch.table import Rows, map_table, read_table, write_table
-from ser_kedro.reward.params import Precision
 from ser_kedro.reward.quiet import quiet
+from ser_kedro.reward.scorer_job import ScorerJob
 
 if TYPE_CHECKING:
     from ser_kedro.reward.scorer import Scorer
@@ -84,29 +83,19 @@ class BackboneJob(Job):
         }
 
 
-class FeaturesJob(Job):
+class FeaturesJob(ScorerJob):
     """Compute what the head of a frozen model reads for each response of a table.
 
     Pairs that another table of the same backbone has are copied from there.
 
     Attributes:
-        backbone: From ``BackboneJob``.
+        model: From ``BackboneJob``.
         pairs: Any table of pairs.
-        max_length: As in ``RewardParams``, like the next three.
-        score_tokens: See there.
-        packing: See there.
-        precision: See there.
     """
 
     stage: ClassVar[str] = "features"
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers")
 
-    backbone: Reference
     pairs: Reference
-    max_length: int = Field(ge=8)
-    score_tokens: int = Field(ge=8)
-    packing: bool = True
-    precision: Precision = "auto"
 
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``features``: one row a pair, the responses in order of their text."""
@@ -116,7 +105,7 @@ class FeaturesJob(Job):
         known = FeatureRows(_tables(basis))
         found = known.find(pairs["pair_id"].to_pylist())
         new = np.flatnonzero(found < 0)
-        width = read_json(self.backbone.location / INDEX)["metadata"]["features"]
+        width = read_json(self.model.location / INDEX)["metadata"]["features"]
         schema = _schema(width)
 
         def batches() -> Iterator[pa.RecordBatch]:
@@ -143,7 +132,7 @@ class FeaturesJob(Job):
         if not len(rows):
             return
         folder.mkdir(exist_ok=True)
-        scorer = self._scorer()
+        scorer = self.scorer()
         with tqdm(total=len(rows), desc="features", unit="pair", disable=None) as bar:
             for start in range(0, len(rows), SHARD):
                 shard = rows[start : start + SHARD]
@@ -155,20 +144,13 @@ class FeaturesJob(Job):
                 yield from map_table(file).to_batches()
                 bar.update(len(shard))
 
-    def _scorer(self) -> Scorer:
+    def scorer(self) -> Scorer:
+        """Load the backbone, with a head that hands on what it reads."""
         import torch
 
         from ser_kedro.reward.model import head_name
-        from ser_kedro.reward.scorer import Scorer
 
-        scorer = Scorer.load(
-            self.backbone.location,
-            self.max_length,
-            self.score_tokens,
-            packing=self.packing,
-            precision=self.precision,
-        )
-        # A head that hands on what it reads.
+        scorer = super().scorer()
         model: Any = scorer.model
         name = head_name(model)
         width = model.get_submodule(name).in_features

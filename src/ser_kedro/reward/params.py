@@ -113,6 +113,22 @@ class TrainingParams(_Params):
     save_steps: int = Field(200, ge=1)
 
 
+class Scoring(_Params):
+    """How a reward model is applied to texts.
+
+    Attributes:
+        max_length: Tokens of a row, as the model was trained with.
+        score_tokens: Padded tokens of one forward pass.
+        packing: Let responses share their prompt's row, where that is exact.
+        precision: As in ``TrainingParams``.
+    """
+
+    max_length: int = Field(ge=8)
+    score_tokens: int = Field(ge=8)
+    packing: bool = True
+    precision: Precision = "auto"
+
+
 class SftParams(TrainingParams):
     """Supervised fine-tuning on the SFT part.
 
@@ -173,6 +189,11 @@ class RewardParams(TrainingParams):
     head_width: int | None = Field(None, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)
     voters: int = Field(1, ge=1)
+
+    @property
+    def scoring(self) -> Scoring:
+        """Return how a model that was trained so is applied."""
+        return Scoring(**{name: getattr(self, name) for name in Scoring.model_fields})
 
     @model_validator(mode="before")
     @classmethod

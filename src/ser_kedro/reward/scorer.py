@@ -17,7 +17,7 @@ from ser_kedro.reward import pack
 from ser_kedro.reward.encode import EncodedPair, Encoder, Messages
 from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.pack import Packing, Row
-from ser_kedro.reward.params import Precision, uses_bf16
+from ser_kedro.reward.params import Scoring, uses_bf16
 from ser_kedro.reward.parts import SharedModel, in_parts, share
 
 if TYPE_CHECKING:
@@ -54,31 +54,21 @@ class Scorer:
     bf16: bool = False
 
     @classmethod
-    def load(
-        cls,
-        folder: Path,
-        max_length: int,
-        tokens: int,
-        *,
-        packing: bool = True,
-        precision: Precision = "auto",
-    ) -> Self:
+    def load(cls, folder: Path, scoring: Scoring) -> Self:
         """Load a reward model from its folder, onto a GPU where there is one.
 
         Args:
             folder: A Hugging Face folder.
-            max_length: Tokens of a row, as the model was trained with.
-            tokens: Padded tokens of one forward pass.
-            packing: Let responses share their prompt's row, where that is exact.
-            precision: As in ``TrainingParams``.
+            scoring: How it is applied.
         """
         model, tokenizer = load_reward_model(folder, seed=0)
         if not in_parts():
             model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
-        encoder = Encoder(tokenizer, max_length)
-        choice = pack.enable(model, wanted=packing)
+        encoder = Encoder(tokenizer, scoring.max_length)
+        choice = pack.enable(model, wanted=scoring.packing)
         ready = share(model) if in_parts() else model
-        return cls(ready, encoder, choice, tokens, uses_bf16(precision))
+        bf16 = uses_bf16(scoring.precision)
+        return cls(ready, encoder, choice, scoring.score_tokens, bf16)
 
     def table_rewards(self, table: pa.Table) -> np.ndarray:
         """Return the rewards of the pairs of a table, shape ``(n, 2)``, float32."""

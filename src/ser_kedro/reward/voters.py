@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ser_kedro.launch.job import Job
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.launch.reference import Reference
@@ -36,10 +34,7 @@ def score(
             model=model,
             pairs=pairs,
             rows=rows,
-            max_length=params.max_length,
-            score_tokens=params.score_tokens,
-            packing=params.packing,
-            precision=params.precision,
+            **params.scoring.model_dump(),
         )
     return run(job, launcher)["scores"]
 
@@ -68,19 +63,20 @@ def train(
 ) -> Reference:
     """Train one model, or several voters: the first, which knows the others."""
     starts = voters_of(start)
-    models = [
+    first, *others = (
         _train_one(
-            start=starts[voter] if voter < len(starts) else start,
-            pairs=pairs,
-            texts=texts,
-            validation=validation,
-            params=without_voters(params),
-            seed=seed + _VOTER_SEED * voter,
-            launcher=launcher,
+            TrainRewardJob(
+                start=starts[voter] if voter < len(starts) else start,
+                pairs=pairs,
+                validation=validation,
+                params=without_voters(params),
+                seed=seed + _VOTER_SEED * voter,
+            ),
+            texts,
+            launcher,
         )
         for voter in range(params.voters)
-    ]
-    first, *others = models
+    )
     if not others:
         return first
     voters = [other.model_dump(mode="json") for other in others]
@@ -88,30 +84,18 @@ def train(
 
 
 def _train_one(
-    *,
-    start: Reference,
-    pairs: tuple[Reference, ...],
-    texts: tuple[Reference, ...],
-    validation: Reference,
-    params: RewardParams,
-    seed: int,
-    launcher: LauncherParams,
+    job: TrainRewardJob, texts: tuple[Reference, ...], launcher: LauncherParams
 ) -> Reference:
-    common: dict[str, Any] = {
-        "start": start,
-        "pairs": pairs,
-        "validation": validation,
-        "params": params,
-        "seed": seed,
-    }
-    if params.trainable != "head":
-        return run(TrainRewardJob(**common), launcher)["model"]
-    backbone = backbone_of(start) or run(BackboneJob(start=start), launcher)["model"]
+    if job.params.trainable != "head":
+        return run(job, launcher)["model"]
+    start = BackboneJob(start=job.start)
+    backbone = backbone_of(job.start) or run(start, launcher)["model"]
     features = tuple(
-        _features(backbone, table, params, launcher) for table in (*texts, validation)
+        _features(backbone, table, job.params, launcher)
+        for table in (*texts, job.validation)
     )
-    job = TrainHeadJob(backbone=backbone, features=features, **common)
-    return run(job, launcher)["model"]
+    head = TrainHeadJob(backbone=backbone, features=features, **dict(job))
+    return run(head, launcher)["model"]
 
 
 def _features(
@@ -121,12 +105,9 @@ def _features(
     launcher: LauncherParams,
 ) -> Reference:
     job = FeaturesJob(
-        backbone=backbone,
+        model=backbone,
         pairs=pairs,
-        max_length=params.max_length,
-        score_tokens=params.score_tokens,
-        packing=params.packing,
-        precision=params.precision,
+        **params.scoring.model_dump(),
     )
     return run(job, launcher)["features"]
 

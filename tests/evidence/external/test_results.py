@@ -12,7 +12,7 @@ from ser_kedro.evidence.params import EvaluationParams
 from ser_kedro.launch.params import INLINE
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import read_table
-from ser_kedro.reward.params import RewardParams
+from ser_kedro.reward.params import RewardParams, Scoring
 from ser_kedro.reward.scorer import Scorer
 
 REWARD = RewardParams(
@@ -56,7 +56,8 @@ def test_rewards_are_those_of_the_scorer(reward_models, tests):
     first = json.loads(open(tests[1].path).readline())
     prompt = [{"role": "user", "content": first["prompt"]}]
     texts = [*first["chosen"], *first["rejected"]]
-    scorer = Scorer.load(model.location, 256, 2048, packing=False)
+    scoring = Scoring(max_length=256, score_tokens=2048, packing=False)
+    scorer = Scorer.load(model.location, scoring)
     alone = scorer.text_rewards([prompt] * 4, texts)
     np.testing.assert_allclose(table["reward"].to_numpy()[:4], alone, atol=1e-4)
 

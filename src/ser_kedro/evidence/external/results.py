@@ -71,10 +71,7 @@ def _score(
     job = ScoreExternalJob(
         model=model,
         test=test,
-        max_length=reward.max_length,
-        score_tokens=reward.score_tokens,
-        packing=reward.packing,
-        precision=reward.precision,
+        **reward.scoring.model_dump(),
     )
     return run(job, launcher)["scores"]
 

@@ -15,8 +15,14 @@ from pydantic import BaseModel
 from ser_kedro.evidence import arms
 from ser_kedro.evidence.arm_params import EvidenceParams
 from ser_kedro.evidence.arms import Arm
-from ser_kedro.evidence.history import correct_pairs, self_label_accuracy
+from ser_kedro.evidence.history import (
+    correct_pairs,
+    prompt_groups,
+    self_label_accuracy,
+)
 from ser_kedro.evidence.outcome_job import OutcomeJob
+from ser_kedro.evidence.params import EvaluationParams
+from ser_kedro.evidence.power import before
 from ser_kedro.evidence.road import ControlRoad
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.evolution.state import LoopRecord
@@ -48,6 +54,7 @@ class Settings:
         reward: How reward models are trained.
         evolution: How the loop decides.
         evidence: Which arms, on which draws.
+        reporting: Confidence and power of what is said about them.
         loops: Loops at most.
         launcher: How jobs run.
     """
@@ -59,6 +66,7 @@ class Settings:
     reward: RewardParams
     evolution: EvolutionParams
     evidence: EvidenceParams
+    reporting: EvaluationParams
     loops: int
     launcher: LauncherParams = INLINE
 
@@ -91,6 +99,19 @@ class Result:
 
     outcomes: Reference
     history: list[dict[str, Any]]
+
+
+def foresee(settings: Settings) -> str:
+    """Say how large a difference the arms' test pairs can show, before they run."""
+    evidence = settings.evidence
+    first = _split(settings, evidence.first_seed, None)
+    return before(
+        prompt_groups(first["test_pairs"]),
+        draws=evidence.draws,
+        comparisons=max(1, len(evidence.arms) - 1),
+        crossed=settings.source.test_path is not None,
+        params=settings.reporting,
+    )
 
 
 def run_cells(settings: Settings, cells: Sequence[Cell]) -> list[Result]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any
 
 from ser_kedro.evidence.arm_params import EvidenceParams
+from ser_kedro.evidence.params import EvaluationParams
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.launch.reference import Reference
@@ -17,10 +19,12 @@ from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
 if TYPE_CHECKING:
     from ser_kedro.pipelines.evidence.draws import Cell, Settings
 
+logger = logging.getLogger(__name__)
+
 Gathered = tuple[Reference, list[dict[str, Any]]]
 
 
-def compare_arms(
+def gather_settings(
     raw_preferences: PreferenceSource,
     data_split: SplitParams,
     model: ModelParams,
@@ -28,12 +32,13 @@ def compare_arms(
     reward: RewardParams,
     self_evolve: EvolutionParams,
     evidence: EvidenceParams,
+    evaluation: EvaluationParams,
     launcher: LauncherParams,
-) -> Gathered:
-    """Run every arm on every draw; return the rewards of the test pairs."""
-    from ser_kedro.pipelines.evidence.draws import Cell, Settings
+) -> Settings:
+    """Put together what all draws share."""
+    from ser_kedro.pipelines.evidence.draws import Settings
 
-    settings = Settings(
+    return Settings(
         raw_preferences,
         data_split,
         model,
@@ -41,44 +46,32 @@ def compare_arms(
         reward,
         self_evolve,
         evidence,
+        evaluation,
         self_evolve.last_loop(max_loops()),
         launcher,
     )
-    share = data_split.labeled_share
-    cells = [Cell(arm, seed, share) for seed in evidence.seeds for arm in evidence.arms]
+
+
+def compare_arms(settings: Settings) -> Gathered:
+    """Run every arm on every draw; return the rewards of the test pairs."""
+    from ser_kedro.pipelines.evidence.draws import Cell, foresee
+
+    logger.info("evidence: %s", foresee(settings))
+    share, arms = settings.split.labeled_share, settings.evidence.arms
+    cells = [Cell(arm, seed, share) for seed in settings.evidence.seeds for arm in arms]
     return _gather(settings, cells)
 
 
-def label_efficiency(
-    raw_preferences: PreferenceSource,
-    data_split: SplitParams,
-    model: ModelParams,
-    sft: SftParams,
-    reward: RewardParams,
-    self_evolve: EvolutionParams,
-    evidence: EvidenceParams,
-    launcher: LauncherParams,
-) -> Gathered:
+def label_efficiency(settings: Settings) -> Gathered:
     """Run seed and SER for each share of labels; where all are, nothing evolves."""
-    from ser_kedro.pipelines.evidence.draws import Cell, Settings
+    from ser_kedro.pipelines.evidence.draws import Cell
 
-    settings = Settings(
-        raw_preferences,
-        data_split,
-        model,
-        sft,
-        reward,
-        self_evolve,
-        evidence,
-        self_evolve.last_loop(max_loops()),
-        launcher,
-    )
     # All labels: those of the split's own share, and the pool's given back.
-    whole = ("full", data_split.labeled_share, ("seed", 1.0))
+    whole = ("full", settings.split.labeled_share, ("seed", 1.0))
     cells = [
         Cell(arm, seed, at, shown)
-        for seed in evidence.seeds
-        for share in evidence.shares
+        for seed in settings.evidence.seeds
+        for share in settings.evidence.shares
         for arm, at, shown in (
             (("seed", share, None), ("ser", share, None)) if share < 1 else (whole,)
         )

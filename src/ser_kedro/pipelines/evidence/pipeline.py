@@ -5,7 +5,11 @@ from typing import Any
 
 from kedro.pipeline import Pipeline, node, pipeline
 
-from ser_kedro.pipelines.evidence.nodes import compare_arms, label_efficiency
+from ser_kedro.pipelines.evidence.nodes import (
+    compare_arms,
+    gather_settings,
+    label_efficiency,
+)
 
 _INPUTS = [
     "raw_preferences",
@@ -15,21 +19,30 @@ _INPUTS = [
     "params:reward",
     "params:self_evolve",
     "params:evidence",
+    "params:evaluation",
     "params:launcher",
 ]
 
 
-def _one_node(function: Callable[..., Any], subject: str) -> Pipeline:
+def _pipeline(function: Callable[..., Any], subject: str) -> Pipeline:
     outputs = [f"{subject}_outcomes", f"{subject}_history"]
-    made = node(function, inputs=_INPUTS, outputs=outputs, name=function.__name__)
-    return pipeline([made], tags="evidence")
+    gather = node(
+        gather_settings,
+        inputs=_INPUTS,
+        outputs="evidence_settings",
+        name="gather_settings",
+    )
+    measure = node(
+        function, inputs="evidence_settings", outputs=outputs, name=function.__name__
+    )
+    return pipeline([gather, measure], tags="evidence")
 
 
 def create_pipeline() -> Pipeline:
     """Return the pipeline ``evidence``."""
-    return _one_node(compare_arms, "arm")
+    return _pipeline(compare_arms, "arm")
 
 
 def create_efficiency_pipeline() -> Pipeline:
     """Return the pipeline ``label_efficiency``."""
-    return _one_node(label_efficiency, "efficiency")
+    return _pipeline(label_efficiency, "efficiency")

@@ -27,8 +27,7 @@ def train_policy(
         reward_model=reference_of(reward_model),
         prompts=reference_of(ppo_prompts),
         params=params,
-        reward_max_length=reward.max_length,
-        score_tokens=reward.score_tokens,
+        scoring=reward.scoring,
         gold=raw_preferences.known_world,
         seed=seed,
     )
