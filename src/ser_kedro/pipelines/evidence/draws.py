@@ -7,11 +7,13 @@ import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
+from ser_kedro.errors import LaunchError
 from ser_kedro.evidence import arms
 from ser_kedro.evidence.arm_params import EvidenceParams
 from ser_kedro.evidence.arms import Arm
@@ -129,9 +131,15 @@ def run_cells(settings: Settings, cells: Sequence[Cell]) -> list[Result]:
     # Fresh processes: torch's threads do not outlive a fork.
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, context, _prepare, (workers,))
-    with pool:
-        parts = pool.map(_run_draw, [settings] * len(groups), groups)
-        return [result for part in parts for result in part]
+    try:
+        with pool:
+            parts = pool.map(_run_draw, [settings] * len(groups), groups)
+            return [result for part in parts for result in part]
+    except BrokenProcessPool:
+        raise LaunchError(
+            f"evidence: one of {workers} processes was killed, perhaps for want of"
+            " memory; run it again, with fewer at once: --params evidence.processes=1"
+        ) from None
 
 
 def build(
