@@ -133,7 +133,7 @@ pass (`reward.micro_tokens`). Memory is the peak of RssAnon while model and trai
 made and the steps are taken, above the level after imports; TRL's trainer takes a batch
 at once, and would hold less with smaller batches and gradient accumulation. Our passes
 of {MICRO_TOKENS} tokens were chosen on these very pairs (section "Settings"), where the
-presets say 8192; nothing of the kind was tried for TRL.
+presets for large models say 8192; nothing of the kind was tried for TRL.
 
 Tokens a pair, padding included, over the {len(pairs.load("train"))} training pairs:
 

@@ -7,7 +7,6 @@ import torch
 from scipy.optimize import minimize
 from transformers import (
     AutoModelForSequenceClassification,
-    AutoTokenizer,
     BertConfig,
     BertModel,
     BertTokenizer,
@@ -20,7 +19,6 @@ from ser_kedro.launch.table import read_table
 from ser_kedro.preferences.schema import LABELED
 from ser_kedro.reward import steps, voters
 from ser_kedro.reward.calibrate import Calibration
-from ser_kedro.reward.encode import Encoder
 from ser_kedro.reward.features import (
     HEAD,
     BackboneJob,
@@ -97,20 +95,6 @@ def train(labeled, validation):
     return call
 
 
-def rewards_of_texts(folder, table):
-    """Rewards as anybody would compute them, from the folder and the text alone."""
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    texts = Encoder(tokenizer, 256)
-    rewards = []
-    for row in read_table(table).to_pylist():
-        for response in (row["chosen"], row["rejected"]):
-            ids = tokenizer(texts.text(row["prompt"], response), return_tensors="pt")
-            with torch.no_grad():
-                rewards.append(model(**ids).logits.item())
-    return np.array(rewards).reshape(-1, 2)
-
-
 def columns(scores):
     table = read_table(scores)
     return np.stack([table[n].to_numpy() for n in ("reward_a", "reward_b")], axis=1)
@@ -126,7 +110,7 @@ def test_loss_falls_and_the_backbone_stays(train, start):
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_any_loader_gives_its_rewards(train, start, validation):
+def test_any_loader_gives_its_rewards(train, start, validation, rewards_of_texts):
     model = train(start, learning_rate=0.1)
     ours = columns(voters.score(model, validation, params(), INLINE))
     assert np.ptp(ours) > 0.1

@@ -6,8 +6,6 @@ import pytest
 import torch
 from transformers import (
     AutoModelForCausalLM,
-    AutoModelForSequenceClassification,
-    AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     BertTokenizer,
@@ -100,21 +98,6 @@ def swap(row):
     return row | {"chosen": row["rejected"], "rejected": row["chosen"]}
 
 
-def rewards_of_texts(folder, table):
-    """Rewards as anybody would compute them, from the folder and the text alone."""
-    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    encoder = Encoder(tokenizer, 256)
-    rewards = []
-    for row in read_table(table).to_pylist():
-        for response in (row["chosen"], row["rejected"]):
-            text = encoder.text(row["prompt"], response)
-            with torch.no_grad():
-                inputs = tokenizer(text, return_tensors="pt")
-                rewards.append(model(**inputs).logits.item())
-    return np.array(rewards[0::2]), np.array(rewards[1::2])
-
-
 def test_loss_falls_and_every_parameter_moves(job, sft_model):
     start = state(load_reward_model(sft_model.location, SEED)[0])
 
@@ -147,12 +130,14 @@ def test_the_folder_holds_what_a_reward_model_needs_and_no_checkpoints(job):
 
 
 @pytest.mark.parametrize("lora", [None, LORA])
-def test_the_folder_gives_our_rewards_from_text(job, validation, lora):
+def test_the_folder_gives_our_rewards_from_text(
+    job, validation, lora, rewards_of_texts
+):
     model = run(job(lora=lora))["model"]
 
     ours = validation_rewards(model)
 
-    theirs = rewards_of_texts(model.location, validation)
+    theirs = rewards_of_texts(model.location, validation).T
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
     assert np.ptp(ours) > 1e-3
 
@@ -357,7 +342,9 @@ def test_a_checkpoint_cut_off_in_mid_save_is_passed_by(tmp_path):
     assert last_checkpoint(tmp_path / "other") is None
 
 
-def test_an_encoder_passes_sft_and_trains(project, labeled, validation):
+def test_an_encoder_passes_sft_and_trains(
+    project, labeled, validation, rewards_of_texts
+):
     folder = project / "bert"
     letters = "abcdefghijklmnopqrstuvwxyz"
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ":", "?", ",", "."]
@@ -399,7 +386,7 @@ def test_an_encoder_passes_sft_and_trains(project, labeled, validation):
     after = state(load_reward_model(model.location, 0)[0])
     assert {"classifier.weight", "bert.pooler.dense.weight"} <= moved(before, after)
     ours = validation_rewards(model)
-    theirs = rewards_of_texts(model.location, validation)
+    theirs = rewards_of_texts(model.location, validation).T
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
