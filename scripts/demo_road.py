@@ -15,7 +15,7 @@ from ser_kedro.evidence.road import ControlRoad
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.launch.reference import Reference
 from ser_kedro.pipelines.evidence import draws
-from ser_kedro.pipelines.evidence.draws import Settings
+from ser_kedro.pipelines.evidence.settings import Settings
 from ser_kedro.pipelines.self_evolve.loops import max_loops
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.preferences.split import SplitParams

@@ -27,6 +27,9 @@ def project(new_project, kedro):
     for name in ("evidence", "label_efficiency"):
         done = kedro("run", "--env", "test", "--pipelines", name, cwd=project)
         assert done.returncode == 0, done.stderr
+        # Before the arms run, not after.
+        said, ran = (done.stderr.find(s) for s in ("can show a difference", "outcomes"))
+        assert (-1 < said < ran) == (name == "evidence")
     return project
 
 

@@ -15,7 +15,6 @@ from pydantic import BaseModel
 
 from ser_kedro.errors import LaunchError
 from ser_kedro.evidence import arms
-from ser_kedro.evidence.arm_params import EvidenceParams
 from ser_kedro.evidence.arms import Arm
 from ser_kedro.evidence.history import (
     correct_pairs,
@@ -23,54 +22,20 @@ from ser_kedro.evidence.history import (
     self_label_accuracy,
 )
 from ser_kedro.evidence.outcome_job import OutcomeJob
-from ser_kedro.evidence.params import EvaluationParams
 from ser_kedro.evidence.power import before
 from ser_kedro.evidence.road import ControlRoad
-from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.evolution.state import LoopRecord
-from ser_kedro.launch.params import INLINE, LauncherParams
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.run import run
+from ser_kedro.pipelines.evidence.settings import Settings
 from ser_kedro.policy.sft import SftJob
-from ser_kedro.preferences.source import PreferenceSource
-from ser_kedro.preferences.split import SplitParams
 from ser_kedro.preferences.split_job import SplitJob
 from ser_kedro.reward import voters
 from ser_kedro.reward.calibrate import Calibration
-from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
 
 logger = logging.getLogger(__name__)
 
 Params = TypeVar("Params", bound=BaseModel)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What all draws share: the parameters of the road, and which arms to run.
-
-    Attributes:
-        source: The raw pairs; a demo world is drawn anew with each seed.
-        split: How they are split.
-        model: Which model.
-        sft: How it is fine-tuned.
-        reward: How reward models are trained.
-        evolution: How the loop decides.
-        evidence: Which arms, on which draws.
-        reporting: Confidence and power of what is said about them.
-        loops: Loops at most.
-        launcher: How jobs run.
-    """
-
-    source: PreferenceSource
-    split: SplitParams
-    model: ModelParams
-    sft: SftParams
-    reward: RewardParams
-    evolution: EvolutionParams
-    evidence: EvidenceParams
-    reporting: EvaluationParams
-    loops: int
-    launcher: LauncherParams = INLINE
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.run import run
+from ser_kedro.pipelines.evidence.settings import Settings
 from ser_kedro.pipelines.self_evolve.loops import max_loops
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.preferences.split import SplitParams
 from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
 
 if TYPE_CHECKING:
-    from ser_kedro.pipelines.evidence.draws import Cell, Settings
+    from ser_kedro.pipelines.evidence.draws import Cell
 
 logger = logging.getLogger(__name__)
 
@@ -36,8 +37,6 @@ def gather_settings(
     launcher: LauncherParams,
 ) -> Settings:
     """Put together what all draws share."""
-    from ser_kedro.pipelines.evidence.draws import Settings
-
     return Settings(
         raw_preferences,
         data_split,
