@@ -36,9 +36,12 @@ real: .venv/ready  ## the same on the real pairs of ../shared/data, with a froze
 	$(BIN)/kedro run --pipelines evidence --env real_alpaca --params model=$(ENCODER)
 
 NEWEST = $(lastword $(sort $(wildcard $(1)/07_model_output/$(2)_outcomes.json/*/*.json)))
+HISTORIES = $(foreach root,data data/development,$(lastword \
+  $(sort $(wildcard $(root)/08_reporting/arm_history.json/*/*.json))))
 results: .venv/ready  ## what make develop, evidence and efficiency gave, into docs/results.md
 	$(BIN)/python scripts/results_page.py --development $(call NEWEST,data/development,arm) \
-	  --confirmation $(call NEWEST,data,arm) $(call NEWEST,data,efficiency)
+	  --confirmation $(call NEWEST,data,arm) $(call NEWEST,data,efficiency) \
+	  --histories $(HISTORIES)
 
 bench: .venv/ready  ## side by side with other software, into docs/benchmarks.md
 	$(BIN)/python -m benchmarks

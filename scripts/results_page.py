@@ -1,10 +1,11 @@
 """docs/results.md and docs/results.json out of the outcomes of the arms.
 
 Usage: python scripts/results_page.py --development FILE ... [--confirmation FILE ...]
-           [--labels DATA=NUMBER ...]
+           [--histories FILE ...] [--labels DATA=NUMBER ...]
 
 A FILE is a table of outcomes (.arrow), or a reference to one in the store (.json), as
-the catalog keeps it. ``--labels`` says how many human labels a share of 1 is.
+the catalog keeps it; a history is ``arm_history``. ``--labels`` says how many human
+labels a share of 1 is.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from ser_kedro.errors import SerKedroError
+from ser_kedro.evidence.loops import loops_text
 from ser_kedro.evidence.params import EvaluationParams
 from ser_kedro.evidence.results import PHASES, Page, Provenance, results_page
 from ser_kedro.launch.json import plain, read_json, write_json
@@ -31,6 +33,13 @@ LIBRARIES = ("torch", "transformers", "trl", "scipy", "scikit-learn")
 HEAD = """# Results
 
 Every figure here was printed by the command that its section names.
+"""
+
+LOOPS = """### Loop by loop
+
+Means over the draws that trained a model in that loop. Test accuracy is that of the
+loop's own model, whether it was kept or not; "less the seed's" is paired in the draw.
+
 """
 
 
@@ -77,6 +86,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     for phase in PHASES:
         parser.add_argument(f"--{phase}", nargs="+", type=Path, default=[])
+    parser.add_argument("--histories", nargs="*", type=Path, default=[])
     parser.add_argument("--labels", nargs="*", default=[], metavar="DATA=NUMBER")
     parser.add_argument("--docs", type=Path, default=DOCS, help="where to write")
     given = parser.parse_args(arguments)
@@ -102,6 +112,8 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     write_page(page, given.docs)
     print(page.markdown)
+    if history := [row for file in given.histories for row in read_json(file)]:
+        write_section("loops", LOOPS + loops_text(history), given.docs)
 
 
 if __name__ == "__main__":
