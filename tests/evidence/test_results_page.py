@@ -42,7 +42,20 @@ def test_writes_page_rows_and_figures(script, files, tmp_path, capsys):
     (docs / "results.md").write_text(
         "# Results\n\n<!-- x -->\nkept\n<!-- end of x -->\n"
     )
+    known = {"data": "demo", "share": 0.15, "arm": "ser", "seed": 7, "kept": True}
+    loops = [
+        {
+            **known,
+            "loop": n,
+            "loop_accuracy": a,
+            "selected": 9,
+            "self_label_accuracy": s,
+        }
+        for n, a, s in ((0, 0.5, None), (1, 0.625, 0.875))
+    ]
+    (tmp_path / "history.json").write_text(json.dumps(loops))
     arguments = [
+        *("--histories", str(tmp_path / "history.json")),
         *("--development", str(files["development"])),
         *("--confirmation", str(files["confirmation"]), "--docs", str(docs)),
     ]
@@ -52,6 +65,7 @@ def test_writes_page_rows_and_figures(script, files, tmp_path, capsys):
     assert "kept" in text
     assert text.count("## Does self-evolution help?") == 1
     assert "python scripts/results_page.py --development" in text
+    assert text.count("### Loop by loop") == 1 and "+12.5" in text
     assert "**Confirmation**: draws 0, 1, 2, 3, 4." in text
     rows = json.loads((docs / "results.json").read_text())
     assert {row["phase"] for row in rows} == {"development", "confirmation"}
