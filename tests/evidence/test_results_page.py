@@ -64,7 +64,7 @@ def test_writes_page_rows_and_figures(script, files, tmp_path, capsys):
     text = (docs / "results.md").read_text()
     assert "kept" in text
     assert text.count("## Does self-evolution help?") == 1
-    assert "python scripts/results_page.py --development" in text
+    assert "python scripts/results_page.py --histories" in text
     assert text.count("### Loop by loop") == 1 and "+12.5" in text
     assert "**Confirmation**: draws 0, 1, 2, 3, 4." in text
     rows = json.loads((docs / "results.json").read_text())
