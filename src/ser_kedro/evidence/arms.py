@@ -136,6 +136,7 @@ def ssrm(road: Road) -> Arm:
         "min_share": 0.0,
         "min_count": 1,
         "memory": "all",
+        "labels": "hard",
         "start": "sft",
     }
     return _unjudged(road, road.loops, rule)
@@ -143,7 +144,13 @@ def ssrm(road: Road) -> Arm:
 
 def naive(road: Road) -> Arm:
     """Label the whole pool once and train on all of it: plain self-training."""
-    return _unjudged(road, 1, {"status_rule": "quantile", "quantile": 1.0})
+    rule = {
+        "status_rule": "quantile",
+        "quantile": 1.0,
+        "labels": "hard",
+        "start": "sft",
+    }
+    return _unjudged(road, 1, rule)
 
 
 def random_labels(road: Road) -> Arm:
