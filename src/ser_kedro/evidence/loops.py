@@ -24,6 +24,7 @@ def loops_table(history: Sequence[dict[str, Any]]) -> pd.DataFrame:
         seed model, has a row where others follow it.
     """
     frame = pd.DataFrame(history)
+    arms = {arm: place for place, arm in enumerate(frame["arm"].unique())}
     looped = frame[frame["loop_accuracy"].notna()].copy()
     one = [*_BY[:-1], "seed"]
     looped = looped[looped.groupby(one)["loop"].transform("max") > 0]
@@ -42,6 +43,11 @@ def loops_table(history: Sequence[dict[str, Any]]) -> pd.DataFrame:
             kept=("kept", "mean"),
         )
         .reset_index()
+        .sort_values(
+            ["data", "share", "arm", "loop"],
+            key=lambda column: column.map(arms) if column.name == "arm" else column,
+            ignore_index=True,
+        )
     )
 
 

@@ -181,7 +181,9 @@ def _gap(row: Comparison) -> str:
 def _resolvable(row: Comparison) -> str:
     if row.difference is None:
         return ""
-    return "–" if row.smallest is None else percent(row.smallest)
+    if row.smallest is None:
+        return "–"
+    return percent(row.smallest) if row.smallest < 1 else "> 100"
 
 
 def _p(value: float) -> str:
