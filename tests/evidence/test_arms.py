@@ -181,7 +181,10 @@ def test_ssrm_appends_what_it_is_sure_of(road):
     assert arm.model == records[-1].model
 
 
-def test_oracle_is_sers_pairs_with_true_labels(road, everyone):
+@pytest.mark.parametrize("labels", ["hard", "soft"])
+def test_oracle_is_sers_pairs_with_true_labels(road, everyone, labels):
+    evolution = road.evolution.model_copy(update={"labels": labels})
+    road = replace(road, evolution=evolution)
     honest, told = run_arm("ser", road), run_arm("oracle", road)
     one, two = selections(honest.state), selections(told.state)
     assert len(two) >= 1
@@ -200,7 +203,10 @@ def test_oracle_is_sers_pairs_with_true_labels(road, everyone):
     assert wrong > 0
 
 
-def test_leaky_keeps_right_self_labels_alone(road, everyone):
+@pytest.mark.parametrize("labels", ["hard", "soft"])
+def test_leaky_keeps_right_self_labels_alone(road, everyone, labels):
+    evolution = road.evolution.model_copy(update={"labels": labels})
+    road = replace(road, evolution=evolution)
     honest, cleaned = run_arm("ser", road), run_arm("leaky", road)
     first, kept = selections(honest.state)[0], selections(cleaned.state)[0]
     right = [row for row in rows(first) if row["chosen"] == everyone[row["pair_id"]]]

@@ -74,9 +74,9 @@ class SelectionJob(Job):
         truth, pairs = _truth(self.audit), table["pair_id"].to_pylist()
         told = zip(pairs, table["a_preferred"].to_pylist(), strict=True)
         right = np.array([truth[pair] == a for pair, a in told], bool)
-        batches = self.change(table, right).combine_chunks().to_batches()
-        metrics = self.selection.metrics
-        output = write_table(workspace, "selection", batches, table.schema, metrics)
+        changed = self.change(table, right).combine_chunks()
+        batches, metrics = changed.to_batches(), self.selection.metrics
+        output = write_table(workspace, "selection", batches, changed.schema, metrics)
         return {"selection": output}
 
     @abstractmethod
