@@ -149,3 +149,10 @@ def test_a_confirmation_must_be_untouched(simulated, phases, options, said):
 def test_an_unknown_phase(phases):
     with pytest.raises(DataError, match="the phases are development and confirmation"):
         check_untouched({"test": phases["development"]})
+
+
+def test_a_name_with_spaces_is_a_link_without(simulated):
+    table = simulated({"seed": 0.6, "full": 1.4}, data="Eval 1", first=100)[0]
+    page = results_page({"development": table}, WHERE, EvaluationParams())
+    assert set(page.figures) == {"Eval_1_arms"}
+    assert "(figures/Eval_1_arms.svg)" in page.markdown

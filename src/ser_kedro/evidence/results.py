@@ -125,12 +125,13 @@ def results_page(
     blocks = [text.heading(provenance, params)]
     for name in names:
         of_data = [one for one in sections if one.data == name]
-        figures[f"{name}_arms"] = arms_figure(
+        file = text.file_name(name)
+        figures[f"{file}_arms"] = arms_figure(
             name, {one.phase: one.comparisons for one in of_data}
         )
         for one in of_data:
             if one.savings:
-                key = f"{name}_{one.phase}_labels"
+                key = f"{file}_{one.phase}_labels"
                 figures[key] = efficiency_figure(name, one.curve)
         blocks.append(
             text.data_section(name, of_data, PHASES, params, (labels or {}).get(name))

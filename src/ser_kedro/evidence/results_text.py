@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,6 +41,11 @@ def heading(provenance: Provenance, params: EvaluationParams) -> str:
     )
 
 
+def file_name(data: str) -> str:
+    """Return a data set's name as a link to a file can have it."""
+    return re.sub(r"\W+", "_", data)
+
+
 def data_section(
     name: str,
     sections: Sequence[Section],
@@ -59,7 +65,7 @@ def data_section(
     lines = [
         f"### {name}",
         "",
-        f"![Accuracy of every arm](figures/{name}_arms.svg)",
+        f"![Accuracy of every arm](figures/{file_name(name)}_arms.svg)",
         "",
     ]
     by_phase = {one.phase: one for one in sections}
@@ -79,7 +85,7 @@ def data_section(
         if found.savings:
             lines += [
                 "How many labels does evolution save?",
-                f"![Accuracy by labels](figures/{name}_{phase}_labels.svg)",
+                f"![Accuracy by labels](figures/{file_name(name)}_{phase}_labels.svg)",
                 "",
                 *[f"- {sentence(saving, labels)}" for saving in found.savings],
                 "",
