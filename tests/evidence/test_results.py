@@ -3,11 +3,12 @@
 import json
 
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 
 from ser_kedro.errors import DataError
 from ser_kedro.evidence.params import EvaluationParams
-from ser_kedro.evidence.results import Provenance, check_untouched, results_page
+from ser_kedro.evidence.results import Provenance, results_page, untouched
 
 ARMS = {
     **{"random_labels": 0.0, "seed": 0.6, "seed_long": 0.6},
@@ -143,12 +144,33 @@ def test_a_confirmation_must_be_untouched(simulated, phases, options, said):
         frame = table.to_pandas().assign(seed=50)
         table = pa.Table.from_pandas(frame, table.schema)
     with pytest.raises(DataError, match=said):
-        check_untouched({"development": development, "confirmation": table})
+        untouched({"development": development, "confirmation": table})
+
+
+def test_prompts_shared_by_chance_are_left_out(simulated):
+    levels = {"seed": 0.6, "full": 1.4}
+    development, _ = simulated(levels, first=100, crossed=False, draws=2)
+    table, _ = simulated(levels, first=0, crossed=False, draws=2)
+    shared = development["group"][0].as_py()
+    frame = table.to_pandas()
+    old = frame["group"].iloc[0]
+    frame["group"] = frame["group"].replace(old, shared)
+    phases = {
+        "development": development,
+        "confirmation": pa.Table.from_pandas(frame, table.schema),
+    }
+    kept, left_out = untouched(phases)
+    assert left_out == 1
+    rest = table.filter(pa.compute.not_equal(table["group"], old))
+    assert kept["confirmation"].equals(rest)
+    assert kept["development"] is development
+    page = results_page(phases, WHERE, EvaluationParams())
+    assert "1 prompts of it that occur in development too are left out" in page.markdown
 
 
 def test_an_unknown_phase(phases):
     with pytest.raises(DataError, match="the phases are development and confirmation"):
-        check_untouched({"test": phases["development"]})
+        untouched({"test": phases["development"]})
 
 
 def test_a_name_with_spaces_is_a_link_without(simulated):

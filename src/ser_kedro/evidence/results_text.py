@@ -17,8 +17,19 @@ if TYPE_CHECKING:
     from ser_kedro.evidence.results import Provenance, Section
 
 
-def heading(provenance: Provenance, params: EvaluationParams) -> str:
-    """Return what holds for all data sets: provenance, and how to read the tables."""
+def heading(provenance: Provenance, params: EvaluationParams, left_out: int = 0) -> str:
+    """Return what holds for all data sets: provenance, and how to read the tables.
+
+    Args:
+        provenance: Where the figures come from.
+        params: How to report.
+        left_out: Prompts of the confirmation that development had too, by chance.
+    """
+    without = (
+        f" {left_out} prompts of it that occur in development too are left out."
+        if left_out
+        else ""
+    )
     versions = ", ".join(f"{name} {v}" for name, v in provenance.versions.items())
     level = f"{params.confidence:.0%}"
     return "\n".join(
@@ -35,7 +46,8 @@ def heading(provenance: Provenance, params: EvaluationParams) -> str:
             " well be there. *Gap closed* is the part, in per cent, of the way from the"
             " seed model to all labels (Fieller's interval), where that way is above"
             " three standard errors. Options were chosen on the development draws; the"
-            " confirmation was run once, on draws and prompts that no choice had seen.",
+            " confirmation was run once, on draws and prompts that no choice had seen."
+            f"{without}",
             "",
         ]
     )
