@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 DEVELOPMENT, CONFIRMATION = "development", "confirmation"
 PHASES = (DEVELOPMENT, CONFIRMATION)
 # Share of the confirmation's prompts that may occur in development by chance.
-CHANCE = 0.05
+CHANCE = 0.1
 _PLACE = ["data", "seed", "group"]
 # What any sound measurement shows; where it does not, the page says so.
 EXPECTED = (("random_labels", BASELINE), (BASELINE, CEILING), ("ser", "leaky"))
