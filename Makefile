@@ -40,7 +40,7 @@ DEVELOPMENT = data/development data/finalists
 CONFIRMATION = data data/real_hh data/real_alpaca
 NEWEST = $(foreach root,$(2),$(lastword $(sort $(wildcard $(root)/$(1)/*/*.json))))
 OUTCOMES = 07_model_output/arm_outcomes.json
-results: .venv/ready  ## what those five gave, into docs/results.md
+results: .venv/ready  ## what develop, evidence, efficiency and real gave, into docs/results.md
 	$(BIN)/python scripts/results_page.py \
 	  --development $(call NEWEST,$(OUTCOMES),$(DEVELOPMENT)) \
 	  --confirmation $(call NEWEST,$(OUTCOMES),$(CONFIRMATION)) \
