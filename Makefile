@@ -16,8 +16,9 @@ check: .venv/ready  ## lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-evidence: .venv/ready  ## all arms on five draws of the demo, resumable
+evidence: .venv/ready  ## all arms on five draws of the demo, resumable, and the page
 	$(BIN)/kedro run --pipelines evidence
+	$(MAKE) results
 
 policy: .venv/ready  ## PPO on the demo for 3 seeds, with its controls, into docs/policy.md
 	$(BIN)/python scripts/demo_policy.py
@@ -40,12 +41,14 @@ DEVELOPMENT = data/development data/finalists
 CONFIRMATION = data data/real_hh data/real_alpaca
 NEWEST = $(foreach root,$(2),$(lastword $(sort $(wildcard $(root)/$(1)/*/*.json))))
 OUTCOMES = 07_model_output/arm_outcomes.json
+HISTORY = 08_reporting/arm_history.json
 results: .venv/ready  ## what develop, evidence, efficiency and real gave, into docs/results.md
-	$(BIN)/python scripts/results_page.py \
+	$(BIN)/python scripts/results_page.py --command "make results" --labels demo=2600 \
 	  --development $(call NEWEST,$(OUTCOMES),$(DEVELOPMENT)) \
 	  --confirmation $(call NEWEST,$(OUTCOMES),$(CONFIRMATION)) \
-	    $(call NEWEST,07_model_output/efficiency_outcomes.json,data) \
-	  --histories $(call NEWEST,08_reporting/arm_history.json,$(DEVELOPMENT) $(CONFIRMATION))
+	  --efficiency $(call NEWEST,07_model_output/efficiency_outcomes.json,data) \
+	  --development-history $(call NEWEST,$(HISTORY),$(DEVELOPMENT)) \
+	  --confirmation-history $(call NEWEST,$(HISTORY),$(CONFIRMATION))
 
 bench: .venv/ready  ## side by side with other software, into docs/benchmarks.md
 	$(BIN)/python -m benchmarks

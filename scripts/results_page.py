@@ -1,11 +1,13 @@
 """docs/results.md and docs/results.json out of the outcomes of the arms.
 
-Usage: python scripts/results_page.py --development FILE ... [--confirmation FILE ...]
-           [--histories FILE ...] [--labels DATA=NUMBER ...]
+Usage: python scripts/results_page.py [--development FILE ...]
+           [--confirmation FILE ...] [--efficiency FILE ...]
+           [--development-history FILE ...] [--confirmation-history FILE ...]
+           [--labels DATA=NUMBER ...] [--command TEXT]
 
 A FILE is a table of outcomes (.arrow), or a reference to one in the store (.json), as
 the catalog keeps it; a history is ``arm_history``. ``--labels`` says how many human
-labels a share of 1 is.
+labels a share of 1 is, ``--command`` what the page names as its source.
 """
 
 from __future__ import annotations
@@ -16,13 +18,21 @@ import subprocess
 import sys
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 
 from ser_kedro.errors import SerKedroError
 from ser_kedro.evidence.loops import loops_text
 from ser_kedro.evidence.params import EvaluationParams
-from ser_kedro.evidence.results import PHASES, Page, Provenance, results_page
+from ser_kedro.evidence.results import (
+    CONFIRMATION,
+    DEVELOPMENT,
+    PHASES,
+    Page,
+    Provenance,
+    results_page,
+)
 from ser_kedro.launch.json import plain, read_json, write_json
 from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.table import map_table, read_table
@@ -30,6 +40,7 @@ from ser_kedro.launch.table import map_table, read_table
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 LIBRARIES = ("torch", "transformers", "trl", "scipy", "scikit-learn")
+HISTORIES = (DEVELOPMENT, CONFIRMATION)
 HEAD = """# Results
 
 Every figure here was printed by the command that its section names.
@@ -85,12 +96,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Read the outcomes and write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     for phase in PHASES:
-        parser.add_argument(f"--{phase}", nargs="+", type=Path, default=[])
-    parser.add_argument("--histories", nargs="*", type=Path, default=[])
+        parser.add_argument(f"--{phase}", nargs="*", type=Path, default=[])
+    for phase in HISTORIES:
+        parser.add_argument(f"--{phase}-history", nargs="*", type=Path, default=[])
     parser.add_argument("--labels", nargs="*", default=[], metavar="DATA=NUMBER")
+    parser.add_argument("--command", help="in the place of this one")
     parser.add_argument("--docs", type=Path, default=DOCS, help="where to write")
     given = parser.parse_args(arguments)
     words = sys.argv[1:] if arguments is None else arguments
+    own = f"python scripts/results_page.py {shlex.join(words)}"
     labels = dict(text.split("=", 1) for text in given.labels)
     try:
         page = results_page(
@@ -100,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
                 if (files := getattr(given, phase))
             },
             Provenance(
-                f"python scripts/results_page.py {shlex.join(words)}",
+                given.command or own,
                 commit(),
                 {name: version(name) for name in LIBRARIES},
             ),
@@ -112,8 +126,17 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     write_page(page, given.docs)
     print(page.markdown)
-    if history := [row for file in given.histories for row in read_json(file)]:
-        write_section("loops", LOOPS + loops_text(history), given.docs)
+    tables = [
+        f"**{phase.capitalize()}**\n\n{loops_text(history)}"
+        for phase in HISTORIES
+        if (history := _rows(getattr(given, f"{phase}_history")))
+    ]
+    if tables:
+        write_section("loops", LOOPS + "\n\n".join(tables), given.docs)
+
+
+def _rows(files: list[Path]) -> list[dict[str, Any]]:
+    return [row for file in files for row in read_json(file)]
 
 
 if __name__ == "__main__":

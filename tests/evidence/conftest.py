@@ -77,6 +77,8 @@ def simulated():
                 "rejected_reward": np.zeros(len(index), np.float32),
                 "offset": np.zeros(len(index)),
                 "temperature": np.full(len(index), float(scale)),
+                # The preferred answer is the longer one in two pairs of three.
+                "excess_length": np.where(index.sum(1) % 3, 10, -10),
             }
             tables.append(pa.table(rows, schema=OUTCOMES))
             truth[arm, share] = true_accuracy(level, draw, prompt)

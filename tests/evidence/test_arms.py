@@ -333,6 +333,9 @@ def test_outcomes_are_the_rewards_of_the_test_pairs(road, validation):
         r["reward_a"] for r in rows(scores)
     ]
     assert set(joined["temperature"].to_pylist()) == {known.temperature}
+    assert joined["excess_length"].to_pylist() == 2 * [
+        len(r["chosen"]) - len(r["rejected"]) for r in rows(validation)
+    ]
 
 
 def test_arms_are_known_by_name():

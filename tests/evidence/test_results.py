@@ -25,8 +25,9 @@ COLUMNS = [
 @pytest.fixture(scope="module")
 def phases(simulated):
     return {
-        "development": simulated({**ARMS, **SHARES}, first=100, crossed=False)[0],
+        "development": simulated(ARMS, first=100, crossed=False)[0],
         "confirmation": simulated(ARMS, first=0, crossed=False, seed=1)[0],
+        "efficiency": simulated({**ARMS, **SHARES}, first=0, crossed=False)[0],
     }
 
 
@@ -37,7 +38,7 @@ def page(phases):
 
 def block(page, phase):
     """The text of a phase."""
-    return page.markdown.partition(f"**{phase}**")[2].partition("**Confirmation**")[0]
+    return page.markdown.partition(f"**{phase}**")[2].partition("\n**")[0]
 
 
 def test_says_where_it_comes_from(page):
@@ -53,6 +54,7 @@ def test_says_what_was_not_confirmed(phases):
     alone = {"development": phases["development"]}
     page = results_page(alone, WHERE, EvaluationParams())
     assert "**Confirmation**: not run." in page.markdown
+    assert "**Efficiency**: not run." in page.markdown
 
 
 def test_planted_effects_are_called_what_they_are(page):
@@ -102,13 +104,13 @@ def test_rows_have_what_was_promised(page, phases):
     assert list(first)[: len(COLUMNS)] == COLUMNS
     assert json.loads(json.dumps(page.rows)) == page.rows
     keys = {(row["phase"], row["arm"], row["share"]) for row in page.rows}
-    assert len(keys) == len(page.rows) == 2 * len(ARMS) + len(SHARES)
+    assert len(keys) == len(page.rows) == 3 * len(ARMS) + len(SHARES)
     seed = next(row for row in page.rows if row["arm"] == "seed")
     assert seed["difference_to_seed"] is None and seed["seeds"] == 5
 
 
 def test_labels_that_evolution_saves(page):
-    told = block(page, "Development")
+    told = block(page, "Efficiency")
     assert "How many labels does evolution save?" in told
     lines = [line for line in told.splitlines() if "evolution is as good as" in line]
     assert len(lines) == 2
@@ -118,12 +120,26 @@ def test_labels_that_evolution_saves(page):
 def test_parts_of_the_test_set(page):
     told = block(page, "Confirmation")
     (head,) = (line for line in told.splitlines() if "hardest third" in line)
-    for name in ("calibration error", "easiest third", "source s0", "source s1"):
+    for name in (
+        "calibration error",
+        "easiest third",
+        "source s0",
+        "shorter preferred",
+    ):
         assert name in head
 
 
+def test_the_rule_that_needs_no_label(page):
+    (line,) = (
+        line
+        for line in block(page, "Confirmation").splitlines()
+        if "longer answer" in line
+    )
+    assert float(line.split(": ")[1].split()[0]) == pytest.approx(66.7, abs=0.2)
+
+
 def test_figures_are_linked_and_there(page):
-    assert set(page.figures) == {"demo_arms", "demo_development_labels"}
+    assert set(page.figures) == {"demo_arms", "demo_labels"}
     for name, figure in page.figures.items():
         assert f"(figures/{name}.svg)" in page.markdown
         assert len(figure.data) == 2
@@ -169,7 +185,7 @@ def test_prompts_shared_by_chance_are_left_out(simulated):
 
 
 def test_an_unknown_phase(phases):
-    with pytest.raises(DataError, match="the phases are development and confirmation"):
+    with pytest.raises(DataError, match="the phases are development, confirmation"):
         untouched({"test": phases["development"]})
 
 

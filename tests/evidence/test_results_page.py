@@ -55,7 +55,7 @@ def test_writes_page_rows_and_figures(script, files, tmp_path, capsys):
     ]
     (tmp_path / "history.json").write_text(json.dumps(loops))
     arguments = [
-        *("--histories", str(tmp_path / "history.json")),
+        *("--confirmation-history", str(tmp_path / "history.json")),
         *("--development", str(files["development"])),
         *("--confirmation", str(files["confirmation"]), "--docs", str(docs)),
     ]
@@ -64,8 +64,9 @@ def test_writes_page_rows_and_figures(script, files, tmp_path, capsys):
     text = (docs / "results.md").read_text()
     assert "kept" in text
     assert text.count("## Does self-evolution help?") == 1
-    assert "python scripts/results_page.py --histories" in text
+    assert "python scripts/results_page.py --confirmation-history" in text
     assert text.count("### Loop by loop") == 1 and "+12.5" in text
+    assert "**Development**\n\n|" not in text  # it has no history
     assert "**Confirmation**: draws 0, 1, 2, 3, 4." in text
     rows = json.loads((docs / "results.json").read_text())
     assert {row["phase"] for row in rows} == {"development", "confirmation"}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ser_kedro.evidence.outcome_schema import OUTCOMES
 from ser_kedro.launch.job import Job, Output
@@ -52,6 +53,9 @@ class OutcomeJob(Job):
             "rejected_reward": scores["reward_b"],
             "offset": [self.calibration.offset] * len(pairs),
             "temperature": [self.calibration.temperature] * len(pairs),
+            "excess_length": pc.subtract(
+                *(pc.utf8_length(pairs[name]) for name in ("chosen", "rejected"))
+            ),
         }
         table = pa.table(columns, schema=OUTCOMES).combine_chunks()
         output = write_table(workspace, "outcomes", table.to_batches(), OUTCOMES)

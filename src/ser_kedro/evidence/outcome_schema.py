@@ -9,6 +9,7 @@ import pyarrow as pa
 # a threshold sees is ``σ((reward - offset) / temperature)``. ``pair_id`` and ``group``
 # (the prompt group) name the same pair and prompt in every arm and draw of one data
 # set; the demo world is redrawn with the seed, so there they differ between draws.
+# ``excess_length`` is that of the chosen response over the rejected one, in characters.
 OUTCOMES = pa.schema(
     [
         ("data", pa.string()),
@@ -22,5 +23,6 @@ OUTCOMES = pa.schema(
         ("rejected_reward", pa.float32()),
         ("offset", pa.float64()),
         ("temperature", pa.float64()),
+        ("excess_length", pa.int32()),
     ]
 )

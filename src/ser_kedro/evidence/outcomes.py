@@ -84,11 +84,15 @@ class Outcomes:
         """Return the draws that all of these arms were measured on."""
         return sorted(set.intersection(*(set(self._draws[key]) for key in keys)))
 
+    @classmethod
+    def of(cls, frame: pd.DataFrame, data: str) -> Outcomes:
+        """Return the outcomes in rows of ``frame``, or changed ones."""
+        columns = frame[OUTCOMES.names]
+        return cls(pa.Table.from_pandas(columns, OUTCOMES, preserve_index=False), data)
+
     def where(self, rows: NDArray[np.bool_]) -> Outcomes:
         """Return the outcomes of some rows of ``frame``."""
-        columns = self.frame.loc[rows, OUTCOMES.names]
-        kept = pa.Table.from_pandas(columns, OUTCOMES, preserve_index=False)
-        return Outcomes(kept, self.data)
+        return self.of(self.frame[rows], self.data)
 
     def cells(self, weights: Mapping[Key, float]) -> Cells:
         """Return a weighted sum of arms, pair by pair, on the draws they share.

@@ -31,9 +31,9 @@ from ser_kedro.evidence.results_figures import arms_figure, efficiency_figure
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-DEVELOPMENT, CONFIRMATION = "development", "confirmation"
-PHASES = (DEVELOPMENT, CONFIRMATION)
-# Share of the confirmation's prompts that may occur in development by chance.
+DEVELOPMENT, CONFIRMATION, EFFICIENCY = "development", "confirmation", "efficiency"
+PHASES = (DEVELOPMENT, CONFIRMATION, EFFICIENCY)
+# Share of a phase's prompts that may occur in development by chance.
 CHANCE = 0.1
 _PLACE = ["data", "seed", "group"]
 # What any sound measurement shows; where it does not, the page says so.
@@ -62,14 +62,16 @@ class Section:
 
     Attributes:
         data: Its name.
-        phase: ``development`` or ``confirmation``.
+        phase: One of ``PHASES``.
         draws: Seeds of the baseline.
         comparisons: Every arm at every share.
         expected: Pairs of arms that should differ, with the measured difference.
-        savings: What evolution saves in labels, where several shares were measured.
-        parts: Accuracy of each arm by source and by difficulty, by name of the part.
+        savings: What evolution saves in labels; of the phase ``efficiency``.
+        parts: Accuracy of each arm by source, length and difficulty, by name of the
+            part.
         calibration: Calibration error of each arm before and after its temperature.
         curve: Accuracy of ``seed`` and ``ser`` by share.
+        longer: Accuracy of always preferring the longer answer.
     """
 
     data: str
@@ -81,6 +83,7 @@ class Section:
     parts: dict[str, dict[Key, Estimate]] = field(default_factory=dict)
     calibration: dict[Key, tuple[float, float]] = field(default_factory=dict)
     curve: dict[str, list[tuple[float, Estimate]]] = field(default_factory=dict)
+    longer: Estimate | None = None
 
 
 @dataclass(frozen=True)
@@ -107,15 +110,15 @@ def results_page(
     """Return the page of what was measured.
 
     Args:
-        phases: Rows of ``OUTCOMES`` by phase; ``development`` at least.
+        phases: Rows of ``OUTCOMES`` by phase.
         provenance: Where they come from.
         params: How to report.
         labels: Human labels of a data set at a share of 1, by name, so that savings
             can be told as numbers.
 
     Raises:
-        DataError: If a draw or a prompt of the confirmation was seen in development,
-            or the outcomes are not complete.
+        DataError: If a draw or a prompt of another phase was seen in development, or
+            the outcomes are not complete.
     """
     phases, left_out = untouched(phases)
     sections = [
@@ -131,12 +134,12 @@ def results_page(
         of_data = [one for one in sections if one.data == name]
         file = text.file_name(name)
         figures[f"{file}_arms"] = arms_figure(
-            name, {one.phase: one.comparisons for one in of_data}
+            name,
+            {one.phase: one.comparisons for one in of_data if one.phase != EFFICIENCY},
         )
         for one in of_data:
             if one.savings:
-                key = f"{file}_{one.phase}_labels"
-                figures[key] = efficiency_figure(name, one.curve)
+                figures[f"{file}_labels"] = efficiency_figure(name, one.curve)
         blocks.append(
             text.data_section(name, of_data, PHASES, params, (labels or {}).get(name))
         )
@@ -146,7 +149,7 @@ def results_page(
 
 def section(outcomes: Outcomes, phase: str, params: EvaluationParams) -> Section:
     """Return all that is said of one data set in one phase."""
-    saved = savings(outcomes, params)
+    saved = savings(outcomes, params) if phase == EFFICIENCY else []
     known = outcomes.shares(BASELINE)
     return Section(
         data=outcomes.data,
@@ -166,6 +169,7 @@ def section(outcomes: Outcomes, phase: str, params: EvaluationParams) -> Section
         }
         if saved
         else {},
+        longer=_longer(outcomes, (BASELINE, known[0]), params) if known else None,
     )
 
 
@@ -199,7 +203,7 @@ def section_rows(found: Section) -> list[dict[str, Any]]:
 
 
 def untouched(phases: Mapping[str, pa.Table]) -> tuple[dict[str, pa.Table], int]:
-    """Return the phases, the confirmation without prompts that development saw.
+    """Return the phases, the later ones without prompts that development saw.
 
     Worlds and splits of different draws share a prompt now and then, by chance.
 
@@ -209,27 +213,36 @@ def untouched(phases: Mapping[str, pa.Table]) -> tuple[dict[str, pa.Table], int]
     Raises:
         DataError: If they share a draw, or more prompts than ``CHANCE`` of them.
     """
-    if set(phases) - set(PHASES) or DEVELOPMENT not in phases:
-        raise DataError(f"outcomes: the phases are {' and '.join(PHASES)}")
-    if CONFIRMATION not in phases:
+    if not phases or set(phases) - set(PHASES):
+        raise DataError(f"outcomes: the phases are {', '.join(PHASES)}")
+    if DEVELOPMENT not in phases:
         return dict(phases), 0
-    of = {phase: table.select(_PLACE).to_pandas() for phase, table in phases.items()}
+    seen = phases[DEVELOPMENT].select(_PLACE).to_pandas()
+    kept, left_out = dict(phases), 0
+    for phase in phases.keys() - {DEVELOPMENT}:
+        kept[phase], dropped = _fresh(phases[phase], seen, phase)
+        left_out += dropped if phase == CONFIRMATION else 0
+    return kept, left_out
+
+
+def _fresh(table: pa.Table, seen: pd.DataFrame, phase: str) -> tuple[pa.Table, int]:
+    """Return the rows of prompts that were not seen, and how many prompts were."""
+    own = table.select(_PLACE).to_pandas()
     for column, allowed in (("seed", 0.0), ("group", CHANCE)):
-        seen, fresh = (
-            pd.MultiIndex.from_frame(of[phase][["data", column]].drop_duplicates())
-            for phase in PHASES
+        before, now = (
+            pd.MultiIndex.from_frame(rows[["data", column]].drop_duplicates())
+            for rows in (seen, own)
         )
-        both = fresh[fresh.isin(seen)]
-        if len(both) > allowed * len(fresh):
+        both = now[now.isin(before)]
+        if len(both) > allowed * len(now):
             what = "draw" if column == "seed" else "prompt group"
             data, first = both.sort_values()[0]
             raise DataError(
-                f"confirmation: {what} {first} of {data} was used in"
-                " development too; confirm on draws and prompts that nobody has seen"
+                f"{phase}: {what} {first} of {data} was used in development too;"
+                " confirm on draws and prompts that nobody has seen"
             )
-    rows = pd.MultiIndex.from_frame(of[CONFIRMATION][["data", "group"]])
-    kept = phases[CONFIRMATION].filter(pa.array(~rows.isin(seen)))
-    return {**phases, CONFIRMATION: kept}, len(both)
+    rows = pd.MultiIndex.from_frame(own[["data", "group"]])
+    return table.filter(pa.array(~rows.isin(before))), len(both)
 
 
 def _expected(
@@ -248,17 +261,28 @@ def _expected(
 def _parts(
     outcomes: Outcomes, params: EvaluationParams
 ) -> dict[str, dict[Key, Estimate]]:
-    """Return accuracies by source, and by thirds of the full model's margin."""
+    """Return accuracies by source, by length, and by thirds of the full's margin."""
     named = outcomes.frame["source"].to_numpy()
     masks: dict[str, Any] = {}
     if len(sources := sorted(set(named))) > 1:
         masks |= {f"source {source}": named == source for source in sources}
+    masks["shorter preferred"] = outcomes.frame["excess_length"].to_numpy() < 0
     masks |= _difficulty(outcomes)
     found: dict[str, dict[Key, Estimate]] = {}
     for name, mask in masks.items():
+        if not mask.any():
+            continue
         part = outcomes.where(mask)
         found[name] = {key: accuracy_of(part, key, params) for key in part.keys}
     return found
+
+
+def _longer(outcomes: Outcomes, key: Key, params: EvaluationParams) -> Estimate:
+    """Return the accuracy of a rule that needs no label, on the pairs of an arm."""
+    frame = outcomes.frame
+    rows = frame[(frame["arm"] == key[0]) & (frame["share"] == key[1])]
+    rule = rows.assign(chosen_reward=rows["excess_length"], rejected_reward=0)
+    return accuracy_of(Outcomes.of(rule, outcomes.data), key, params)
 
 
 def _calibration(
@@ -289,8 +313,4 @@ def _difficulty(outcomes: Outcomes) -> dict[str, Any]:
     )
     place = thirds.rename("third")
     of_row = frame.join(place, on=["seed", "pair_id"])["third"].to_numpy()
-    return {
-        f"{name} third": of_row == number
-        for number, name in enumerate(_THIRDS)
-        if (of_row == number).any()
-    }
+    return {f"{name} third": of_row == number for number, name in enumerate(_THIRDS)}

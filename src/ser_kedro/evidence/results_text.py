@@ -91,18 +91,18 @@ def data_section(
             "",
             comparison_table(found.comparisons),
             "",
-            *[f"- {line}" for line in _findings(found)],
+        ]
+        if not found.savings:
+            lines += [*[f"- {line}" for line in _findings(found)], ""]
+            lines += [part_table(found), ""]
+            continue
+        lines += [
+            "How many labels does evolution save?",
+            f"![Accuracy by labels](figures/{file_name(name)}_labels.svg)",
+            "",
+            *[f"- {sentence(saving, labels)}" for saving in found.savings],
             "",
         ]
-        if found.savings:
-            lines += [
-                "How many labels does evolution save?",
-                f"![Accuracy by labels](figures/{file_name(name)}_{phase}_labels.svg)",
-                "",
-                *[f"- {sentence(saving, labels)}" for saving in found.savings],
-                "",
-            ]
-        lines += [part_table(found), ""]
     return "\n".join(lines)
 
 
@@ -127,7 +127,7 @@ def comparison_table(rows: Sequence[Comparison]) -> str:
 
 
 def part_table(found: Section) -> str:
-    """Return calibration, and accuracy by source and difficulty, as a Markdown table.
+    """Return calibration, and accuracy on parts of the pairs, as a Markdown table.
 
     The calibration error is that of the rewards as they are, and with the temperature
     that was fitted on validation pairs; a mean over draws.
@@ -153,6 +153,11 @@ def part_table(found: Section) -> str:
 
 def _findings(found: Section) -> list[str]:
     lines = []
+    if found.longer is not None:
+        lines.append(
+            f"Always preferring the longer answer: {found.longer.percent()}, without"
+            " any label."
+        )
     for row in found.comparisons:
         if row.arm != "ser" or row.difference is None:
             continue
