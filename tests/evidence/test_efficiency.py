@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from ser_kedro.evidence.efficiency import savings, sentence
+from ser_kedro.evidence.efficiency import mean_gain, savings, sentence
+from ser_kedro.evidence.intervals import infer
 from ser_kedro.evidence.outcomes import Outcomes
 from ser_kedro.evidence.params import EvaluationParams
 
@@ -43,6 +44,17 @@ def test_intervals_hold_the_truth_mostly(simulated):
                 high = saving.high or np.inf
                 hits += low <= saving.share * 1.5 <= high
     assert hits / total >= 0.85
+
+
+def test_the_gain_over_the_whole_curve(simulated):
+    better = mean_gain(curve(simulated, 2.0, prompts=600, pairs=1, draw=0.0), PARAMS)
+    assert better.verdict() == "a gain"
+    none = curve(simulated, 1.0, prompts=600, pairs=1, draw=0.0)
+    assert abs(mean_gain(none, PARAMS).value) < 0.02
+    differences = [
+        float(infer(none.cells({("ser", z): 1, ("seed", z): -1})).value) for z in SHARES
+    ]
+    assert mean_gain(none, PARAMS).value == pytest.approx(np.mean(differences))
 
 
 def test_no_saving_is_not_resolved(simulated):

@@ -115,6 +115,7 @@ def test_labels_that_evolution_saves(page):
     lines = [line for line in told.splitlines() if "evolution is as good as" in line]
     assert len(lines) == 2
     assert any("of 2,600 labels" in line for line in lines)
+    assert "a mean over these shares: +" in told
 
 
 def test_parts_of_the_test_set(page):

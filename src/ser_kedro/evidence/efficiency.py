@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ser_kedro.evidence.compare import BASELINE
 from ser_kedro.evidence.intervals import Cells, infer
+from ser_kedro.evidence.metrics import Estimate
 from ser_kedro.evidence.outcomes import Key, Outcomes
 from ser_kedro.evidence.params import EvaluationParams
 
@@ -70,6 +71,24 @@ def savings(
         if known[0] <= share < known[-1]:
             found.append(_saving(outcomes, evolved, share, known, grid, params))
     return found
+
+
+def mean_gain(
+    outcomes: Outcomes, params: EvaluationParams, evolved: str = EVOLVED
+) -> Estimate:
+    """Return what evolution gains on the seed model, as a mean over shares, paired.
+
+    One question for the whole curve: no share is picked from among several.
+
+    Args:
+        outcomes: As of ``savings``.
+        params: Confidence.
+        evolved: Name of the arm.
+    """
+    shares = outcomes.shares(evolved)
+    signs = {evolved: 1 / len(shares), BASELINE: -1 / len(shares)}
+    weights = {(arm, z): sign for z in shares for arm, sign in signs.items()}
+    return infer(outcomes.cells(weights)).estimate(params.confidence)
 
 
 def _saving(

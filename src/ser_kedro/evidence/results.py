@@ -21,7 +21,7 @@ from ser_kedro.evidence.compare import (
     accuracy_of,
     compare,
 )
-from ser_kedro.evidence.efficiency import Saving, savings
+from ser_kedro.evidence.efficiency import Saving, mean_gain, savings
 from ser_kedro.evidence.intervals import infer
 from ser_kedro.evidence.metrics import Estimate
 from ser_kedro.evidence.outcomes import Key, Outcomes, by_data
@@ -70,6 +70,7 @@ class Section:
         parts: Accuracy of each arm by source, length and difficulty, by name of the
             part.
         calibration: Calibration error of each arm before and after its temperature.
+        mean_gain: Of evolution on the seed model, over all shares of that phase.
         curve: Accuracy of ``seed`` and ``ser`` by share.
         longer: Accuracy of always preferring the longer answer.
     """
@@ -82,6 +83,7 @@ class Section:
     savings: list[Saving] = field(default_factory=list)
     parts: dict[str, dict[Key, Estimate]] = field(default_factory=dict)
     calibration: dict[Key, tuple[float, float]] = field(default_factory=dict)
+    mean_gain: Estimate | None = None
     curve: dict[str, list[tuple[float, Estimate]]] = field(default_factory=dict)
     longer: Estimate | None = None
 
@@ -158,6 +160,7 @@ def section(outcomes: Outcomes, phase: str, params: EvaluationParams) -> Section
         comparisons=compare(outcomes, params),
         expected=_expected(outcomes, params),
         savings=saved,
+        mean_gain=mean_gain(outcomes, params) if saved else None,
         parts=_parts(outcomes, params),
         calibration=_calibration(outcomes, params),
         curve={

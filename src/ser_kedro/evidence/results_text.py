@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from ser_kedro.evidence.compare import BASELINE, Comparison
+from ser_kedro.evidence.compare import BASELINE, CEILING, Comparison
 from ser_kedro.evidence.efficiency import sentence
 from ser_kedro.evidence.metrics import Estimate, percent
 from ser_kedro.evidence.params import EvaluationParams
@@ -92,14 +92,17 @@ def data_section(
             comparison_table(found.comparisons),
             "",
         ]
-        if not found.savings:
+        if found.mean_gain is None:
             lines += [*[f"- {line}" for line in _findings(found)], ""]
             lines += [part_table(found), ""]
             continue
         lines += [
-            "How many labels does evolution save?",
+            "How many labels does evolution save? Each interval stands for itself.",
+            "",
             f"![Accuracy by labels](figures/{file_name(name)}_labels.svg)",
             "",
+            f"- Evolution less the seed model, a mean over these shares:"
+            f" {found.mean_gain.points()}, {found.mean_gain.verdict()}.",
             *[f"- {sentence(saving, labels)}" for saving in found.savings],
             "",
         ]
@@ -109,6 +112,7 @@ def data_section(
 def comparison_table(rows: Sequence[Comparison]) -> str:
     """Return every arm beside the seed model as a Markdown table."""
     shares = len({row.share for row in rows}) > 1
+    ceiling = any(row.arm == CEILING for row in rows)
     table = [
         {
             "arm": row.arm,
@@ -119,7 +123,7 @@ def comparison_table(rows: Sequence[Comparison]) -> str:
             "p": "" if row.holm is None else _p(row.holm),
             "verdict": row.verdict or "",
             "resolvable": _resolvable(row),
-            "gap closed": _gap(row),
+            **({"gap closed": _gap(row)} if ceiling else {}),
         }
         for row in rows
     ]
