@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from ser_kedro.evidence.efficiency import mean_gain, savings, sentence
@@ -63,6 +64,15 @@ def test_no_saving_is_not_resolved(simulated):
     assert sum(unresolved) >= len(unresolved) - 1
     one = savings(outcomes, PARAMS)[2]
     assert "cannot be resolved on this test set" in sentence(one, 2000)
+
+
+def test_a_seed_model_that_was_kept_saves_nothing(simulated):
+    table = simulated({("seed", share): level(share) for share in SHARES})[0]
+    kept = pa.Table.from_pandas(table.to_pandas().assign(arm="ser"), table.schema)
+    found = savings(Outcomes(pa.concat_tables([table, kept]), "demo"), PARAMS)
+    assert len(found) == len(SHARES) - 1
+    assert all(one.same and not one.resolved for one in found)
+    assert sentence(found[0]).endswith("one that answers alike: it saves none.")
 
 
 def test_evolution_that_does_harm_costs_labels(simulated):

@@ -32,16 +32,20 @@ class Saving:
         low: Lower end of the interval of ``equivalent``; ``None`` where it lies below
             the smallest share measured.
         high: Upper end; ``None`` where it lies above the largest.
+        same: Evolution answers as the seed model with these labels, pair by pair.
     """
 
     share: float
     equivalent: float
     low: float | None
     high: float | None
+    same: bool = False
 
     @property
     def resolved(self) -> bool:
         """The interval does not hold the labels that evolution had itself."""
+        if self.same:
+            return False
         above = self.low is not None and self.low > self.share
         below = self.high is not None and self.high < self.share
         return above or below
@@ -120,6 +124,8 @@ def _saving(
         equivalent=equivalent,
         low=float(inside[0]) if inside[0] > points[0] else None,
         high=float(inside[-1]) if inside[-1] < points[-1] else None,
+        same=share in known
+        and np.array_equal(arm.totals, parts[known.index(share)].totals),
     )
 
 
@@ -155,6 +161,11 @@ def sentence(saving: Saving, labels: int | None = None) -> str:
         saving: At that share.
         labels: Human labels at a share of 1, to speak of numbers too.
     """
+    if saving.same:
+        return (
+            f"With {saving.share:.0%} of the labels, evolution kept the seed model, or"
+            " one that answers alike: it saves none."
+        )
     low = f"{saving.low:.1%}" if saving.low is not None else "less than was measured"
     high = f"{saving.high:.1%}" if saving.high is not None else "more than was measured"
     text = (
