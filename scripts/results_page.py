@@ -22,8 +22,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from ser_kedro.errors import SerKedroError
+from ser_kedro.errors import DataError, SerKedroError
 from ser_kedro.evidence.loops import loops_text
+from ser_kedro.evidence.outcome_schema import OUTCOMES
 from ser_kedro.evidence.params import EvaluationParams
 from ser_kedro.evidence.results import (
     CONFIRMATION,
@@ -77,10 +78,44 @@ def commit() -> str:
 
 
 def outcomes(file: Path) -> pa.Table:
-    """Return the table of outcomes that a file holds or refers to."""
-    if file.suffix == ".json":
-        return read_table(Reference.model_validate(read_json(file)))
-    return map_table(file)
+    """Return the table of outcomes that a file holds or refers to.
+
+    Raises:
+        DataError: If it cannot be read, or is of an earlier version.
+    """
+    try:
+        if file.suffix == ".json":
+            table = read_table(Reference.model_validate(read_json(file)))
+        else:
+            table = map_table(file)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{file}: is not readable as outcomes ({error})") from error
+    if missing := set(OUTCOMES.names) - set(table.column_names):
+        raise DataError(
+            f"{file}: has no {', '.join(sorted(missing))}; run its pipeline again, what"
+            " was computed is reused"
+        )
+    return table.select(OUTCOMES.names)
+
+
+def label_counts(given: list[str]) -> dict[str, int]:
+    """Return human labels at a share of 1 by data set, from ``DATA=NUMBER``."""
+    pairs = [text.rpartition("=") for text in given]
+    if wrong := [name + sign + n for name, sign, n in pairs if not n.isdecimal()]:
+        raise DataError(f"--labels {wrong[0]}: write DATA=NUMBER")
+    return {name: int(number) for name, _, number in pairs}
+
+
+def histories(files: list[Path]) -> list[dict[str, Any]]:
+    """Return the rows of several histories.
+
+    Raises:
+        DataError: If one cannot be read.
+    """
+    try:
+        return [row for file in files for row in read_json(file)]
+    except (OSError, ValueError) as error:
+        raise DataError(f"history: {error}") from error
 
 
 def write_page(page: Page, docs: Path) -> None:
@@ -105,7 +140,6 @@ def main(arguments: list[str] | None = None) -> None:
     given = parser.parse_args(arguments)
     words = sys.argv[1:] if arguments is None else arguments
     own = f"python scripts/results_page.py {shlex.join(words)}"
-    labels = dict(text.split("=", 1) for text in given.labels)
     try:
         page = results_page(
             {
@@ -119,8 +153,11 @@ def main(arguments: list[str] | None = None) -> None:
                 {name: version(name) for name in LIBRARIES},
             ),
             EvaluationParams(),
-            {name: int(number) for name, number in labels.items()},
+            label_counts(given.labels),
         )
+        loops = {
+            phase: histories(getattr(given, f"{phase}_history")) for phase in HISTORIES
+        }
     except SerKedroError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(2)
@@ -128,15 +165,11 @@ def main(arguments: list[str] | None = None) -> None:
     print(page.markdown)
     tables = [
         f"**{phase.capitalize()}**\n\n{loops_text(history)}"
-        for phase in HISTORIES
-        if (history := _rows(getattr(given, f"{phase}_history")))
+        for phase, history in loops.items()
+        if history
     ]
     if tables:
         write_section("loops", LOOPS + "\n\n".join(tables), given.docs)
-
-
-def _rows(files: list[Path]) -> list[dict[str, Any]]:
-    return [row for file in files for row in read_json(file)]
 
 
 if __name__ == "__main__":

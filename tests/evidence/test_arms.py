@@ -106,6 +106,14 @@ def test_seed_is_the_labelled_pairs(road, labeled):
     assert arm.labels == 32 and arm.state is None
 
 
+def test_seed_all_is_every_label_that_evolution_has(road, labeled):
+    arm = run_arm("seed_all", road)
+    tables = labeled, road.validation_pairs
+    known = human(row for each in tables for row in read_table(each).to_pylist())
+    assert trained_on(arm.model) == known
+    assert arm.labels == len(known) > 32
+
+
 def test_seed_long_takes_the_steps_of_ser(road):
     ser, long = run_arm("ser", road), run_arm("seed_long", road)
     taken = [r.model.metrics["steps"] for r in ser.state.records if r.model]
@@ -238,7 +246,7 @@ class TestBlindness:
             run_arm(name, road)
             assert [type(each) for each in seen] == [Road]
 
-    @pytest.mark.parametrize("name", ["ser", "ssrm", "naive", "seed_long"])
+    @pytest.mark.parametrize("name", ["ser", "ssrm", "naive", "seed_all", "seed_long"])
     def test_permuted_truth_changes_nothing_honest(self, road, table, name):
         permuted = self.flipped(road, table)
         assert run_arm(name, road) == run_arm(name, permuted)

@@ -137,6 +137,7 @@ def test_the_rule_that_needs_no_label(page):
         if "longer answer" in line
     )
     assert float(line.split(": ")[1].split()[0]) == pytest.approx(66.7, abs=0.2)
+    assert "`ser` less that " in line and "`full` less that +" in line
 
 
 def test_figures_are_linked_and_there(page):
@@ -149,7 +150,7 @@ def test_figures_are_linked_and_there(page):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"first": 104, "crossed": False}, "draw 104 of demo was used in development"),
+        ({"first": 104, "crossed": False}, "demo: draw 104 was used in development"),
         ({"first": 0, "data": "demo"}, "prompt group .* was used in development"),
     ],
 )
@@ -177,16 +178,47 @@ def test_prompts_shared_by_chance_are_left_out(simulated):
         "confirmation": pa.Table.from_pandas(frame, table.schema),
     }
     kept, left_out = untouched(phases)
-    assert left_out == 1
+    assert left_out == {("confirmation", "demo"): 1}
     rest = table.filter(pa.compute.not_equal(table["group"], old))
     assert kept["confirmation"].equals(rest)
     assert kept["development"] is development
     page = results_page(phases, WHERE, EvaluationParams())
-    assert "1 prompts of it that occur in development too are left out" in page.markdown
+    assert "; 1 prompts that development had too are left out." in page.markdown
+
+
+def test_data_sets_are_guarded_one_by_one(simulated):
+    """A small data set of prompts that were seen does not hide in a large one."""
+    levels = {"seed": 0.6}
+    world, fresh = (
+        simulated(levels, first=first, crossed=False, prompts=300)[0]
+        for first in (100, 0)
+    )
+    seen = simulated(levels, first=100, data="real", prompts=20)[0]
+    frame = seen.to_pandas()
+    again = pa.Table.from_pandas(frame.assign(seed=frame["seed"] - 50), seen.schema)
+    phases = {
+        "development": pa.concat_tables([world, seen]),
+        "confirmation": pa.concat_tables([fresh, again]),
+    }
+    with pytest.raises(DataError, match="confirmation: real: prompt group"):
+        untouched(phases)
+
+
+def test_efficiency_alone_has_no_figure_of_arms(simulated):
+    table = simulated({("seed", 0.1): 0.5, ("seed", 1.0): 1.0, ("ser", 0.1): 0.6})[0]
+    page = results_page({"efficiency": table}, WHERE, EvaluationParams())
+    assert set(page.figures) == {"demo_labels"}
+    assert "_arms.svg" not in page.markdown
+
+
+def test_outcomes_without_a_seed_model(simulated):
+    table = simulated({"ser": 0.5})[0]
+    with pytest.raises(DataError, match="confirmation: demo has no arm seed"):
+        results_page({"confirmation": table}, WHERE, EvaluationParams())
 
 
 def test_an_unknown_phase(phases):
-    with pytest.raises(DataError, match="the phases are development, confirmation"):
+    with pytest.raises(DataError, match="some of the phases development, confirmation"):
         untouched({"test": phases["development"]})
 
 

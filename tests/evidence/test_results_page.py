@@ -81,4 +81,32 @@ def test_a_mistake_is_one_line(script, files, tmp_path, capsys):
         script.main(["--development", same, "--confirmation", same])
     assert ended.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("Error: confirmation: draw 100 of demo was used in")
+    assert line.startswith("Error: confirmation: demo: draw 100 was used in")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--confirmation", "none.arrow"], "none.arrow: is not readable as outcomes"),
+        (["--labels", "demo"], "--labels demo: write DATA=NUMBER"),
+        (["--confirmation-history", "none.json"], "history: "),
+        ([], "outcomes: give some of the phases development, confirmation"),
+    ],
+)
+def test_other_mistakes_too(script, files, tmp_path, capsys, arguments, said):
+    known = ["--development", str(files["development"])] if arguments else []
+    with pytest.raises(SystemExit) as ended:
+        script.main([*known, *arguments, "--docs", str(tmp_path)])
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("Error: ") and said in line
+    assert not list(tmp_path.glob("results.*"))
+
+
+def test_outcomes_of_an_earlier_version(script, files, tmp_path, capsys, project):
+    table = script.outcomes(files["development"]).drop_columns(["excess_length"])
+    old = write_table(project, "old", table.to_batches(), table.schema)
+    with pytest.raises(SystemExit):
+        script.main(["--development", str(project / old.file)])
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "has no excess_length; run its pipeline again" in line

@@ -111,6 +111,16 @@ def seed(road: Road) -> Arm:
     return Arm(road.seed_model(), _rows(road.labeled_pairs))
 
 
+def seed_all(road: Road) -> Arm:
+    """Train on the pairs too that otherwise only compare loops.
+
+    What the same labels give to who does not evolve. Its temperature is fitted on pairs
+    that it was trained on.
+    """
+    model = road.train(road.labeled_pairs, road.validation_pairs)
+    return Arm(model, _rows(road.labeled_pairs) + _rows(road.validation_pairs))
+
+
 def seed_long(road: Road) -> Arm:
     """Train on the human labels for as many optimiser steps as SER took in all."""
     taken = [int(model.metrics["steps"]) for model in _models(evolve(road))]
@@ -205,6 +215,7 @@ def leaky(road: ControlRoad) -> Arm:
 HONEST: dict[str, Callable[[Road], Arm]] = {
     "random_labels": random_labels,
     "seed": seed,
+    "seed_all": seed_all,
     "seed_long": seed_long,
     "naive": naive,
     "ssrm": ssrm,

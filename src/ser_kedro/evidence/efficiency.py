@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from ser_kedro.errors import DataError
 from ser_kedro.evidence.compare import BASELINE
 from ser_kedro.evidence.intervals import Cells, infer
 from ser_kedro.evidence.metrics import Estimate
@@ -58,7 +59,8 @@ def savings(
 
     For each share ``x`` the interval holds all shares ``z`` for which
     ``evolved(x) - seed(z)`` is not told from zero, ``seed`` being interpolated in the
-    logarithm of the share. The point is where the isotonic regression of the seed
+    logarithm of the share. The intervals hold together (Bonferroni's correction for the
+    number of shares). The point is where the isotonic regression of the seed
     model's accuracies reaches that of evolution.
 
     Args:
@@ -70,11 +72,9 @@ def savings(
     if len(known) < 2:
         return []
     grid = np.geomspace(known[0], known[-1], _GRID)
-    found = []
-    for share in outcomes.shares(evolved):
-        if known[0] <= share < known[-1]:
-            found.append(_saving(outcomes, evolved, share, known, grid, params))
-    return found
+    at = [z for z in outcomes.shares(evolved) if known[0] <= z < known[-1]]
+    confidence = 1 - (1 - params.confidence) / max(1, len(at))
+    return [_saving(outcomes, evolved, z, known, grid, confidence) for z in at]
 
 
 def mean_gain(
@@ -88,8 +88,16 @@ def mean_gain(
         outcomes: As of ``savings``.
         params: Confidence.
         evolved: Name of the arm.
+
+    Raises:
+        DataError: If there is no share at which both were measured.
     """
-    shares = outcomes.shares(evolved)
+    measured = outcomes.shares(BASELINE)
+    shares = [share for share in outcomes.shares(evolved) if share in measured]
+    if not shares:
+        raise DataError(
+            f"outcomes of {outcomes.data}: no share has both {evolved} and {BASELINE}"
+        )
     signs = {evolved: 1 / len(shares), BASELINE: -1 / len(shares)}
     weights = {(arm, z): sign for z in shares for arm, sign in signs.items()}
     return infer(outcomes.cells(weights)).estimate(params.confidence)
@@ -101,7 +109,7 @@ def _saving(
     share: float,
     known: list[float],
     grid: NDArray[np.float64],
-    params: EvaluationParams,
+    confidence: float,
 ) -> Saving:
     curve: list[Key] = [(BASELINE, z) for z in known]
     # All at once, so that every contrast is read on the same draws.
@@ -112,7 +120,7 @@ def _saving(
     unresolved = []
     for z in points:
         seed = _interpolate(parts, np.log(known), float(np.log(z)))
-        low, high = infer(Cells(arm.totals - seed, arm.sizes)).bounds(params.confidence)
+        low, high = infer(Cells(arm.totals - seed, arm.sizes)).bounds(confidence)
         unresolved.append(bool(low <= 0 <= high))
     inside = points[np.array(unresolved)]
     accuracies = np.array([float(infer(part).value) for part in parts])

@@ -12,24 +12,14 @@ from ser_kedro.evidence.compare import BASELINE, CEILING, Comparison
 from ser_kedro.evidence.efficiency import sentence
 from ser_kedro.evidence.metrics import Estimate, percent
 from ser_kedro.evidence.params import EvaluationParams
+from ser_kedro.evidence.section import Curve, Details, Section
 
 if TYPE_CHECKING:
-    from ser_kedro.evidence.results import Provenance, Section
+    from ser_kedro.evidence.results import Provenance
 
 
-def heading(provenance: Provenance, params: EvaluationParams, left_out: int = 0) -> str:
-    """Return what holds for all data sets: provenance, and how to read the tables.
-
-    Args:
-        provenance: Where the figures come from.
-        params: How to report.
-        left_out: Prompts of the confirmation that development had too, by chance.
-    """
-    without = (
-        f" {left_out} prompts of it that occur in development too are left out."
-        if left_out
-        else ""
-    )
+def heading(provenance: Provenance, params: EvaluationParams) -> str:
+    """Return what holds for all data sets: provenance, and how to read the tables."""
     versions = ", ".join(f"{name} {v}" for name, v in provenance.versions.items())
     level = f"{params.confidence:.0%}"
     return "\n".join(
@@ -45,9 +35,8 @@ def heading(provenance: Provenance, params: EvaluationParams, left_out: int = 0)
             f" power of {params.power:.0%}: below it, *not resolved* means that it may"
             " well be there. *Gap closed* is the part, in per cent, of the way from the"
             " seed model to all labels (Fieller's interval), where that way is above"
-            " three standard errors. Options were chosen on the development draws; the"
-            " confirmation was run once, on draws and prompts that no choice had seen."
-            f"{without}",
+            " three standard errors. No draw and no prompt of the other phases was used"
+            " in development.",
             "",
         ]
     )
@@ -74,12 +63,9 @@ def data_section(
         params: How to report.
         labels: Human labels at a share of 1.
     """
-    lines = [
-        f"### {name}",
-        "",
-        f"![Accuracy of every arm](figures/{file_name(name)}_arms.svg)",
-        "",
-    ]
+    lines = [f"### {name}", ""]
+    if any(isinstance(one.told, Details) for one in sections):
+        lines += [f"![Accuracy of every arm](figures/{file_name(name)}_arms.svg)", ""]
     by_phase = {one.phase: one for one in sections}
     for phase in phases:
         if phase not in by_phase:
@@ -87,26 +73,31 @@ def data_section(
             continue
         found = by_phase[phase]
         lines += [
-            f"**{phase.capitalize()}**: {_draws(found.draws)}.",
+            f"**{phase.capitalize()}**: {_draws(found)}.",
             "",
             comparison_table(found.comparisons),
             "",
         ]
-        if found.mean_gain is None:
-            lines += [*[f"- {line}" for line in _findings(found)], ""]
-            lines += [part_table(found), ""]
-            continue
-        lines += [
-            "How many labels does evolution save? Each interval stands for itself.",
-            "",
-            f"![Accuracy by labels](figures/{file_name(name)}_labels.svg)",
-            "",
-            f"- Evolution less the seed model, a mean over these shares:"
-            f" {found.mean_gain.points()}, {found.mean_gain.verdict()}.",
-            *[f"- {sentence(saving, labels)}" for saving in found.savings],
-            "",
-        ]
+        if isinstance(found.told, Curve):
+            lines += _curve(found.told, file_name(name), labels)
+        else:
+            lines += [f"- {line}" for line in _findings(found.comparisons, found.told)]
+            lines += ["", part_table(found.comparisons, found.told), ""]
     return "\n".join(lines)
+
+
+def _curve(told: Curve, file: str, labels: int | None) -> list[str]:
+    return [
+        f"![Accuracy by labels](figures/{file}_labels.svg)",
+        "",
+        "How many labels does evolution save? The intervals hold together (Bonferroni's"
+        " correction for the shares).",
+        "",
+        *[f"- {sentence(saving, labels)}" for saving in told.savings],
+        "- Accuracy of evolution less that of the seed model, a mean over these shares:"
+        f" {told.mean_gain.points()}.",
+        "",
+    ]
 
 
 def comparison_table(rows: Sequence[Comparison]) -> str:
@@ -130,24 +121,24 @@ def comparison_table(rows: Sequence[Comparison]) -> str:
     return _markdown(table)
 
 
-def part_table(found: Section) -> str:
+def part_table(rows: Sequence[Comparison], told: Details) -> str:
     """Return calibration, and accuracy on parts of the pairs, as a Markdown table.
 
     The calibration error is that of the rewards as they are, and with the temperature
     that was fitted on validation pairs; a mean over draws.
     """
-    keys = [(row.arm, row.share) for row in found.comparisons]
+    keys = [(row.arm, row.share) for row in rows]
     shares = len({share for _, share in keys}) > 1
     table = [
         {
             "arm": arm,
             **({"labels": f"{share:.0%}"} if shares else {}),
             "calibration error": " → ".join(
-                f"{error:.3f}" for error in found.calibration[arm, share]
+                f"{error:.3f}" for error in told.calibration[arm, share]
             ),
             **{
                 name: part[arm, share].percent() if (arm, share) in part else ""
-                for name, part in found.parts.items()
+                for name, part in told.parts.items()
             },
         }
         for arm, share in keys
@@ -155,14 +146,14 @@ def part_table(found: Section) -> str:
     return _markdown(table)
 
 
-def _findings(found: Section) -> list[str]:
-    lines = []
-    if found.longer is not None:
-        lines.append(
-            f"Always preferring the longer answer: {found.longer.percent()}, without"
-            " any label."
-        )
-    for row in found.comparisons:
+def _findings(rows: Sequence[Comparison], told: Details) -> list[str]:
+    beside = ", ".join(
+        f"`{arm}` less that {difference.points()}"
+        for arm, difference in told.beside_longer.items()
+    )
+    rule = f"Always preferring the longer answer: {told.longer.percent()}"
+    lines = [f"{rule}; {beside}." if beside else f"{rule}."]
+    for row in rows:
         if row.arm != "ser" or row.difference is None:
             continue
         said = {"gain": "a gain", "loss": "a loss"}.get(str(row.verdict))
@@ -177,7 +168,7 @@ def _findings(found: Section) -> list[str]:
             f"Self-evolution with {row.share:.0%} of the labels:"
             f" {row.difference.points()}, {said}."
         )
-    for low, high, share, difference in found.expected:
+    for low, high, share, difference in told.expected:
         verdict = "as expected" if difference.low > 0 else "not shown"
         if difference.high < 0:
             verdict = "the reverse of what is expected"
@@ -188,11 +179,14 @@ def _findings(found: Section) -> list[str]:
     return lines
 
 
-def _draws(draws: Sequence[int]) -> str:
-    listed = ", ".join(map(str, draws))
-    if len(draws) == 1:
-        return f"draw {listed}; one draw says nothing about others"
-    return f"draws {listed}"
+def _draws(found: Section) -> str:
+    listed = ", ".join(map(str, found.draws))
+    said = f"draws {listed}"
+    if len(found.draws) == 1:
+        said = f"draw {listed}; one draw says nothing about others"
+    if found.left_out:
+        said += f"; {found.left_out} prompts that development had too are left out"
+    return said
 
 
 def _difference(value: Estimate | None) -> str:
