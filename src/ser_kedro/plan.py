@@ -68,7 +68,9 @@ def plan_text(
     from ser_kedro.planning.stages import make_plan
     from ser_kedro.planning.text import render
 
-    last = settings["self_evolve"].last_loop(max_loops())
+    evolution = settings["self_evolve"]
+    # To train once more at the end costs what a loop does.
+    last = evolution.last_loop(max_loops()) + evolution.refit
     with quiet():
         made = make_plan(
             settings["model"],

@@ -14,9 +14,10 @@ from ser_kedro.evidence.outcome_job import GatherJob, OutcomeJob
 from ser_kedro.evidence.outcome_schema import OUTCOMES
 from ser_kedro.evidence.road import ControlRoad, Road
 from ser_kedro.evolution.params import EvolutionParams
-from ser_kedro.launch.reference import project_root
+from ser_kedro.launch.reference import Reference, project_root
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import map_table, read_table
+from ser_kedro.pipelines.self_evolve.nodes import finish
 from ser_kedro.preferences.schema import AUDIT, LABELED
 from ser_kedro.reward import voters
 from ser_kedro.reward.calibrate import Calibration
@@ -121,6 +122,58 @@ def test_seed_long_takes_the_steps_of_ser(road):
     assert abs(long.model.metrics["steps"] - sum(taken)) <= 1
     assert trained_on(long.model) == trained_on(run_arm("seed", road).model)
     assert job_of(long.model)["start"] == job_of(run_arm("seed", road).model)["start"]
+
+
+@pytest.mark.parametrize("loops", [3, 0])
+def test_refit_takes_the_labels_that_chose_the_loop(road, loops):
+    """Of a loop, and of the seed model where that was kept."""
+    road = replace(road, loops=loops)
+    plain = run_arm("ser", road)
+    loop = plain.state.best_loop
+    assert (loop > 0) == (loops > 0)
+    refitted = replace(road, evolution=EVOLUTION.model_copy(update={"refit": True}))
+    arm = run_arm("ser", refitted)
+    trained = Reference.model_validate(job_of(arm.model)["model"])
+    validation = human(read_table(road.validation_pairs).to_pylist())
+    before = trained_on(plain.model)
+    assert validation.keys().isdisjoint(before)
+    assert trained_on(trained) == before | validation
+    assert job_of(trained)["start"] == job_of(plain.model)["start"]
+    assert job_of(trained)["seed"] == job_of(plain.model)["seed"]
+    assert arm.labels == plain.labels + len(validation)
+    assert (arm.state.best_loop, arm.state.records[-1].status) == (
+        plain.state.loop + 1,
+        "refit",
+    )
+    found, kept = (Calibration.load(m.location) for m in (arm.model, plain.model))
+    assert found.temperature == kept.temperature
+    assert found.offset == Calibration.load(trained.location).offset
+    assert "validation_accuracy" not in arm.model.metrics
+    # The last selection can be scored by it like by any other model.
+    scores = voters.score(arm.model, road.unlabeled_pairs, REWARD, road.launcher)
+    assert np.ptp(read_table(scores)["reward_a"].to_numpy()) > 0
+
+
+def test_the_node_refits_too(road):
+    evolution = EVOLUTION.model_copy(update={"refit": True})
+    arm = run_arm("ser", replace(road, evolution=evolution))
+    given = {
+        name: getattr(road, name)
+        for name in ("sft_model", "labeled_pairs", "unlabeled_pairs")
+    }
+    last = run_arm("ser", road).state.model_dump(mode="json")
+    model, history = finish(
+        last,
+        **given,
+        validation_pairs=road.validation_pairs,
+        params=evolution,
+        reward=REWARD,
+        seed=road.seed,
+        launcher=road.launcher,
+    )
+    assert model == arm.model
+    (kept,) = [row for row in history if row["selected_model"]]
+    assert kept["status"] == "refit" and kept == history[-1]
 
 
 def test_full_is_every_label(road, everyone, labeled, unlabeled):

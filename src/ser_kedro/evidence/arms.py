@@ -86,7 +86,7 @@ def _learn(
             seed_model=road.seed_model(),
             sft_model=road.sft_model,
             selection=selection,
-            labeled_pairs=road.labeled_pairs,
+            labeled_pairs=(road.labeled_pairs,),
             unlabeled_pairs=road.unlabeled_pairs,
             validation_pairs=road.validation_pairs,
             state=state,
@@ -104,6 +104,25 @@ def _learn(
         params=road.evolution,
         last_loop=road.loops,
     )
+
+
+def _kept(road: Road, state: EvolutionState, told: int = 0) -> Arm:
+    """Return the model that evolution ends with; ``told`` labels were looked up."""
+    labels = _rows(road.labeled_pairs) + told
+    if road.evolution.refit:
+        labels += _rows(road.validation_pairs)
+        state = steps.refit(
+            state=state,
+            sft_model=road.sft_model,
+            labeled_pairs=road.labeled_pairs,
+            unlabeled_pairs=road.unlabeled_pairs,
+            validation_pairs=road.validation_pairs,
+            params=road.evolution,
+            reward=road.reward,
+            seed=road.seed,
+            launcher=road.launcher,
+        )
+    return Arm(state.best, labels, state)
 
 
 def seed(road: Road) -> Arm:
@@ -130,8 +149,7 @@ def seed_long(road: Road) -> Arm:
 
 def ser(road: Road) -> Arm:
     """Self-evolve, and keep the loop that validation favours: the method."""
-    state = evolve(road)
-    return Arm(state.best, _rows(road.labeled_pairs), state)
+    return _kept(road, evolve(road))
 
 
 def ssrm(road: Road) -> Arm:
@@ -196,8 +214,7 @@ def oracle(road: ControlRoad) -> Arm:
         told = run(job, road.launcher)["selection"]
         rest = record.remaining or record.selection
         model, state = _learn(road, model, state, record.scores, told, rest)
-    seen = sum(record.selected for record in state.records)
-    return Arm(state.best, _rows(road.labeled_pairs) + seen, state)
+    return _kept(road, state, sum(record.selected for record in state.records))
 
 
 def leaky(road: ControlRoad) -> Arm:
@@ -208,8 +225,7 @@ def leaky(road: ControlRoad) -> Arm:
         return run(job, road.launcher)["selection"]
 
     state = evolve(road, drop_wrong)
-    seen = sum(record.selected for record in state.records)
-    return Arm(state.best, _rows(road.labeled_pairs) + seen, state)
+    return _kept(road, state, sum(record.selected for record in state.records))
 
 
 HONEST: dict[str, Callable[[Road], Arm]] = {

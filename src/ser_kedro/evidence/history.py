@@ -76,7 +76,7 @@ def evolution_history(
 
     Returns:
         A frame with ``COLUMNS``; shares and accuracies in [0, 1], missing where a loop
-        trained no model.
+        trained no model; a model that is refitted has no validation.
     """
     groups = prompt_groups(test_pairs)
     rows = []
@@ -111,11 +111,11 @@ def gain(
     return mean_by_group(difference, prompt_groups(test_pairs), params)
 
 
-def _training_figures(model: Reference) -> dict[str, float]:
+def _training_figures(model: Reference) -> dict[str, float | None]:
     metrics, encoding = model.metrics, model.metrics["encoding"]
     return {
-        "validation_accuracy": metrics["validation_accuracy"],
-        "validation_log_loss": metrics["validation_log_loss"],
+        "validation_accuracy": metrics.get("validation_accuracy"),
+        "validation_log_loss": metrics.get("validation_log_loss"),
         "trained_pairs": encoding["kept"],
         "overlong_pairs": encoding["overlong"],
         "equal_pairs": encoding["equal"],

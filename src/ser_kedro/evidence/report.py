@@ -152,8 +152,11 @@ def _gain_line(history: pd.DataFrame, gained: Estimate) -> str:
         verdict = gained.verdict()
         if not gained.excludes_zero:
             verdict += " on this test set"
+    which = f"loop {kept['loop']}"
+    if kept["status"] == "refit":
+        which = "refitted with all human labels, which the seed model had not"
     return (
-        f"Seed → evolved (loop {kept['loop']}, marked *):"
+        f"Seed → evolved ({which}, marked *):"
         f" {_percent(seed['test_accuracy'])} → {_percent(kept['test_accuracy'])},"
         f" {gained.points()}: {verdict}."
     )

@@ -49,6 +49,8 @@ class EvolutionParams(BaseModel):
             validation log-loss favours the newer one by more than so many standard
             errors.
         collapse_standard_errors: So many standard errors worse is a collapse.
+        refit: Train the model of the kept loop once more at the end, the validation
+            pairs among the human labels; its temperature stays that of the kept one.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -76,6 +78,7 @@ class EvolutionParams(BaseModel):
     patience: int = Field(2, ge=1)
     standard_errors: float = Field(1.0, ge=0)
     collapse_standard_errors: float = Field(2.0, gt=0)
+    refit: bool = False
 
     def last_loop(self, graph: int) -> int:
         """Return the number of the last loop that may run of the ``graph`` ones."""

@@ -14,6 +14,7 @@ from ser_kedro.launch.run import run
 from ser_kedro.reward.average import AverageJob
 from ser_kedro.reward.calibrate import Calibration, log_losses
 from ser_kedro.reward.params import RewardParams
+from ser_kedro.reward.refit import RefitJob
 from ser_kedro.reward.select import SelectJob
 from ser_kedro.reward.validation import validation_rewards
 from ser_kedro.reward.vote import VoteJob
@@ -105,7 +106,7 @@ def retrain(
     seed_model: Reference,
     sft_model: Reference,
     selection: Reference,
-    labeled_pairs: Reference,
+    labeled_pairs: tuple[Reference, ...],
     unlabeled_pairs: Reference,
     validation_pairs: Reference,
     state: EvolutionState,
@@ -118,13 +119,13 @@ def retrain(
     start = {"previous": model, "seed": seed_model, "sft": sft_model}[params.start]
     pairs = [selection, *_earlier(state, params)]
     if params.keep_seed_labels:
-        pairs.append(labeled_pairs)
+        pairs.extend(labeled_pairs)
     changes = {"epochs": params.epochs, "dropout": params.dropout}
     given = {name: value for name, value in changes.items() if value is not None}
     trained = train(
         start=start,
         pairs=tuple(pairs),
-        texts=(labeled_pairs, unlabeled_pairs),
+        texts=(*labeled_pairs, unlabeled_pairs),
         validation=validation_pairs,
         params=reward.model_copy(update=given),
         # Each loop shuffles anew, and a new head differs from the last one.
@@ -139,6 +140,74 @@ def retrain(
     )
     mean = run(average, launcher)["model"]
     return mean.model_copy(update={"metrics": {**trained.metrics, **mean.metrics}})
+
+
+def refit(
+    *,
+    state: EvolutionState,
+    sft_model: Reference,
+    labeled_pairs: Reference,
+    unlabeled_pairs: Reference,
+    validation_pairs: Reference,
+    params: EvolutionParams,
+    reward: RewardParams,
+    seed: int,
+    launcher: LauncherParams,
+) -> EvolutionState:
+    """Train the kept loop's model again, on the pairs too that chose it.
+
+    Returns:
+        The state with that model as the best, in a record of its own.
+    """
+    human = (labeled_pairs, validation_pairs)
+    loop, seed_model = state.best_loop, state.records[0].model
+    kept = state.records[loop]
+    if params.average != "voters":
+        reward = without_voters(reward)
+    if kept.selection is None or seed_model is None:
+        trained = train_seed(
+            sft_model=sft_model,
+            labeled_pairs=human,
+            validation_pairs=validation_pairs,
+            params=reward,
+            seed=seed,
+            launcher=launcher,
+        )
+    else:
+        before = state.records[loop - 1]
+        trained = retrain(
+            model=before.model or seed_model,
+            seed_model=seed_model,
+            sft_model=sft_model,
+            selection=kept.selection,
+            labeled_pairs=human,
+            unlabeled_pairs=unlabeled_pairs,
+            validation_pairs=validation_pairs,
+            state=state.model_copy(
+                update={"records": state.records[:loop], "memory": before.selection}
+            ),
+            params=params,
+            reward=reward,
+            seed=seed,
+            launcher=launcher,
+        )
+    job = RefitJob(model=trained, held_out=state.best)
+    record = LoopRecord(
+        loop=state.loop + 1,
+        status="refit",
+        pool=state.pool_left,
+        selected=0,
+        pool_left=kept.pool_left,
+        outcome="refit",
+        model=run(job, launcher)["model"],
+    )
+    return state.model_copy(
+        update={
+            "best_loop": record.loop,
+            "best": record.model,
+            "records": (*state.records, record),
+        }
+    )
 
 
 def _earlier(state: EvolutionState, params: EvolutionParams) -> list[Reference]:

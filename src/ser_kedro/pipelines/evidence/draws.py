@@ -214,7 +214,7 @@ def _loops(
             scores = voters.score(model, test_pairs, road.reward, road.launcher)
             row["loop_accuracy"] = float(correct_pairs(scores).mean())
             row["steps"] = model.metrics.get("steps")
-            row["validation_accuracy"] = model.metrics["validation_accuracy"]
+            row["validation_accuracy"] = model.metrics.get("validation_accuracy")
         yield row
 
 

@@ -96,7 +96,7 @@ def retrain(
         seed_model=reference_of(seed_reward_model),
         sft_model=reference_of(sft_model),
         selection=reference_of(selection),
-        labeled_pairs=reference_of(labeled_pairs),
+        labeled_pairs=(reference_of(labeled_pairs),),
         unlabeled_pairs=reference_of(unlabeled_pairs),
         validation_pairs=reference_of(validation_pairs),
         state=state,
@@ -130,10 +130,35 @@ def judge_progress(
     ).model_dump(mode="json")
 
 
-def finish(last_state: State) -> tuple[Reference, list[dict[str, Any]]]:
-    """Return the model that is kept, and the record of every loop."""
+def finish(
+    last_state: State,
+    sft_model: HasReference,
+    labeled_pairs: HasReference,
+    unlabeled_pairs: HasReference,
+    validation_pairs: HasReference,
+    params: EvolutionParams,
+    reward: RewardParams,
+    seed: int,
+    launcher: LauncherParams,
+) -> tuple[Reference, list[dict[str, Any]]]:
+    """Return the model that is kept, refitted if asked, and the record of each loop."""
     state = EvolutionState.model_validate(last_state)
+    if params.refit:
+        state = steps.refit(
+            state=state,
+            sft_model=reference_of(sft_model),
+            labeled_pairs=reference_of(labeled_pairs),
+            unlabeled_pairs=reference_of(unlabeled_pairs),
+            validation_pairs=reference_of(validation_pairs),
+            params=params,
+            reward=reward,
+            seed=seed,
+            launcher=launcher,
+        )
     return state.best, [
-        {**record, "selected_model": record["loop"] == state.best_loop}
-        for record in last_state["records"]
+        {
+            **record.model_dump(mode="json"),
+            "selected_model": record.loop == state.best_loop,
+        }
+        for record in state.records
     ]

@@ -114,7 +114,17 @@ def create_pipeline() -> Pipeline:
     )
     last = node(
         nodes.finish,
-        inputs=loop_dataset(max_loops(), "evolution_state"),
+        inputs=[
+            loop_dataset(max_loops(), "evolution_state"),
+            "sft_model",
+            "labeled_pairs",
+            "unlabeled_pairs",
+            "validation_pairs",
+            "params:self_evolve",
+            "params:reward",
+            "params:seed",
+            "params:launcher",
+        ],
         outputs=["reward_model", "loop_history"],
         name="finish",
         namespace=NAMESPACE,

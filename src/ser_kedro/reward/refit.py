@@ -1,0 +1,57 @@
+"""A model that was trained on every human label, calibrated by one that was not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.reference import Reference
+from ser_kedro.reward.calibrate import CALIBRATION, Calibration
+from ser_kedro.reward.validation import VALIDATION
+
+
+class RefitJob(Job):
+    """Give a model the temperature of another one, trained alike on fewer labels.
+
+    A temperature that is fitted on pairs that a model was trained on is too low: it
+    knows them. The offset, a mean over both responses, hardly depends on that.
+
+    Attributes:
+        model: Trained on the validation pairs too.
+        held_out: Trained alike, but for these.
+    """
+
+    stage: ClassVar[str] = "reward_model"
+    libraries: ClassVar[tuple[str, ...]] = ()
+
+    model: Reference
+    held_out: Reference
+
+    def work(self, workspace: Path) -> dict[str, Output]:
+        """Write ``model``: the same files, linked, and another calibration."""
+        folder = workspace / "model"
+        shutil.copytree(self.model.location, folder, copy_function=os.link)
+        for name in (CALIBRATION, VALIDATION):
+            (folder / name).unlink()
+        calibration = Calibration(
+            offset=Calibration.load(self.model.location).offset,
+            temperature=Calibration.load(self.held_out.location).temperature,
+        )
+        calibration.save(folder)
+        # What it says of pairs that it has seen is no validation.
+        known = {
+            name: value
+            for name, value in self.model.metrics.items()
+            if not name.startswith("validation")
+        }
+        return {
+            "model": Output(
+                kind="reward_model",
+                file="model",
+                base_model=self.model.base_model,
+                metrics={**known, "temperature": calibration.temperature},
+            )
+        }
