@@ -155,3 +155,21 @@ def test_the_same_command_again_trains_nothing(whole, kedro):
     assert all(line.endswith(": reused") for line in jobs), done.stderr
     assert folders(whole) == before
     assert told in done.stdout
+
+
+def test_refit_of_a_finished_run(whole, kedro, tmp_path):
+    """Only what is new is trained: once more, with the labels that chose the loop."""
+    project = tmp_path / "project"
+    shutil.copytree(whole, project)
+    before = folders(project)
+    *rest, params = COMMAND
+    done = kedro(*rest, f"{params},self_evolve.refit=true", cwd=project)
+    assert done.returncode == 0, done.stderr
+    made = [name.split("/")[2] for name in folders(project) - before]
+    assert made.count("reward_model") == 2 and "selection" not in made
+    *loops, last = records(project)
+    assert last["status"] == "refit" and last["selected_model"]
+    assert [r["model"] for r in loops] == [r["model"] for r in records(whole)]
+    row = history(project).iloc[-1]
+    assert pd.isna(row["validation_accuracy"]) and 0 < row["test_accuracy"] < 1
+    assert "refitted with all human labels" in done.stdout

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
-class EvolutionParams(BaseModel):
-    """How a reward model evolves on pairs without labels.
-
-    The defaults of the thresholds are the paper's.
+class SelectionParams(BaseModel):
+    """Which pairs a loop learns from; the defaults of the thresholds are the paper's.
 
     Attributes:
         status_rule: ``count`` decides one learning status for the whole loop by the
@@ -31,10 +29,39 @@ class EvolutionParams(BaseModel):
             by ``source`` those of each source. ``none`` takes all that qualify.
         min_share: Share of the loop's pool that must qualify for a status.
         min_count: Pairs that must qualify whatever the share says.
-        memory: Earlier selections to train on too: the ``previous`` loop's,
-            ``D_n ∪ D_(n-1)`` (paper), ``all`` of them, or ``none``.
         labels: ``hard`` self-labels, or ``soft`` ones: the calibrated probability that
             the preferred response is the better one.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    status_rule: Literal["count", "per_pair", "schedule", "quantile", "probability"] = (
+        "count"
+    )
+    schedule: tuple[Literal[1, 2], ...] = (1, 1, 2)
+    tau_high: float = Field(0.55, ge=0.5, le=1)
+    tau_low: float = Field(0.45, ge=0, le=0.5)
+    tau_delta: float = Field(0.3, ge=0, le=1)
+    tau_preferred: float = Field(0.8, ge=0.5, le=1)
+    quantile: float = Field(0.3, ge=0, le=1)
+    balance: Literal["none", "length", "source"] = "none"
+    min_share: float = Field(0.05, ge=0, le=1)
+    min_count: int = Field(16, ge=1)
+    labels: Literal["hard", "soft"] = "hard"
+
+    @model_validator(mode="after")
+    def _schedule_given(self) -> Self:
+        if self.status_rule == "schedule" and not self.schedule:
+            raise ValueError("status_rule=schedule needs a schedule")
+        return self
+
+
+class EvolutionParams(SelectionParams):
+    """How a reward model evolves on pairs without labels.
+
+    Attributes:
+        memory: Earlier selections to train on too: the ``previous`` loop's,
+            ``D_n ∪ D_(n-1)`` (paper), ``all`` of them, or ``none``.
         keep_seed_labels: Train on the human labels in every loop.
         start: What each loop trains on from: the ``previous`` loop's model, the
             ``seed`` model, or the ``sft`` model with a new head.
@@ -53,22 +80,7 @@ class EvolutionParams(BaseModel):
             pairs among the human labels; its temperature stays that of the kept one.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    status_rule: Literal["count", "per_pair", "schedule", "quantile", "probability"] = (
-        "count"
-    )
-    schedule: tuple[Literal[1, 2], ...] = (1, 1, 2)
-    tau_high: float = Field(0.55, ge=0.5, le=1)
-    tau_low: float = Field(0.45, ge=0, le=0.5)
-    tau_delta: float = Field(0.3, ge=0, le=1)
-    tau_preferred: float = Field(0.8, ge=0.5, le=1)
-    quantile: float = Field(0.3, ge=0, le=1)
-    balance: Literal["none", "length", "source"] = "none"
-    min_share: float = Field(0.05, ge=0, le=1)
-    min_count: int = Field(16, ge=1)
     memory: Literal["none", "previous", "all"] = "previous"
-    labels: Literal["hard", "soft"] = "hard"
     keep_seed_labels: bool = True
     start: Literal["previous", "seed", "sft"] = "previous"
     epochs: float | None = Field(None, gt=0)
@@ -80,12 +92,12 @@ class EvolutionParams(BaseModel):
     collapse_standard_errors: float = Field(2.0, gt=0)
     refit: bool = False
 
+    @property
+    def selection(self) -> SelectionParams:
+        """Return what a loop's selection depends on."""
+        names = SelectionParams.model_fields
+        return SelectionParams(**{name: getattr(self, name) for name in names})
+
     def last_loop(self, graph: int) -> int:
         """Return the number of the last loop that may run of the ``graph`` ones."""
         return min(self.max_loops or graph, graph)
-
-    @model_validator(mode="after")
-    def _schedule_given(self) -> EvolutionParams:
-        if self.status_rule == "schedule" and not self.schedule:
-            raise ValueError("status_rule=schedule needs a schedule")
-        return self

@@ -12,7 +12,7 @@ from math import ceil
 import numpy as np
 from numpy.typing import NDArray
 
-from ser_kedro.evolution.params import EvolutionParams
+from ser_kedro.evolution.params import SelectionParams
 
 Floats = NDArray[np.float64]
 Booleans = NDArray[np.bool_]
@@ -58,7 +58,7 @@ class Selection:
     needed: int
 
 
-def qualifies_easy(p_a: Floats, p_b: Floats, params: EvolutionParams) -> Booleans:
+def qualifies_easy(p_a: Floats, p_b: Floats, params: SelectionParams) -> Booleans:
     """Say which pairs qualify for status 1: one good response, one bad.
 
     Args:
@@ -71,7 +71,7 @@ def qualifies_easy(p_a: Floats, p_b: Floats, params: EvolutionParams) -> Boolean
     return high & low
 
 
-def qualifies_hard(p_a: Floats, p_b: Floats, params: EvolutionParams) -> Booleans:
+def qualifies_hard(p_a: Floats, p_b: Floats, params: SelectionParams) -> Booleans:
     """Say which pairs qualify for status 2: probabilities far enough apart.
 
     Arguments as of ``qualifies_easy``. A tie has no preferred response and never
@@ -91,7 +91,7 @@ def preference(p_a: Floats, p_b: Floats) -> Floats:
     return np.divide(for_a, both, out=np.full(len(both), 0.5), where=both > 0)
 
 
-def qualifies_sure(confidence: Floats, params: EvolutionParams) -> Booleans:
+def qualifies_sure(confidence: Floats, params: SelectionParams) -> Booleans:
     """Say which pairs the model is sure about: above a threshold, or the surest ones.
 
     Args:
@@ -126,7 +126,7 @@ def _surest(confidence: Floats, count: int) -> Integers:
     return np.argsort(-confidence, kind="stable")[:count]
 
 
-def pairs_needed(pool: int, params: EvolutionParams) -> int:
+def pairs_needed(pool: int, params: SelectionParams) -> int:
     """Return how many of ``pool`` pairs must qualify for a status to be taken."""
     # Not 8 of 100 for a share of 0.07, whose product is a hair above 7.
     return max(params.min_count, ceil(round(params.min_share * pool, 6)))
@@ -140,7 +140,7 @@ def decide_status(
     sure: int = 0,
     pool: int,
     loop: int,
-    params: EvolutionParams,
+    params: SelectionParams,
 ) -> Status:
     """Decide a loop's status from the numbers of pairs that qualify.
 
@@ -172,7 +172,7 @@ def select(
     p_b: Floats,
     *,
     loop: int,
-    params: EvolutionParams,
+    params: SelectionParams,
     strata: Integers | None = None,
 ) -> Selection:
     """Select the pairs that a loop learns from, and label them.

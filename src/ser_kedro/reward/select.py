@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ser_kedro.evolution.params import EvolutionParams
+from ser_kedro.evolution.params import SelectionParams
 from ser_kedro.evolution.status import Selection, select
 from ser_kedro.launch.job import Job, Output
 from ser_kedro.launch.reference import Reference
@@ -50,7 +50,7 @@ class SelectJob(Job):
     pairs: Reference
     loop: int
     calibration: Calibration
-    params: EvolutionParams
+    params: SelectionParams
 
     def work(self, workspace: Path) -> dict[str, Output]:
         """Write ``selection`` (pairs with self-labels) and ``remaining`` (rows)."""
@@ -81,7 +81,7 @@ class SelectJob(Job):
 
 
 def _strata(
-    pairs: pa.Table, rows: np.ndarray, prefers_a: np.ndarray, params: EvolutionParams
+    pairs: pa.Table, rows: np.ndarray, prefers_a: np.ndarray, params: SelectionParams
 ) -> np.ndarray | None:
     """Return the stratum of each scored pair, shape ``(n,)``; ``None``: no balance."""
     if params.balance == "none":

@@ -89,7 +89,7 @@ def select_confident(
         loop=state.loop + 1,
         # Votes are calibrated already.
         calibration=calibration_of(model) if is_alone(model) else Calibration(),
-        params=params,
+        params=params.selection,
     )
     outputs = run(job, launcher)
     return outputs["selection"], outputs["remaining"]
@@ -197,7 +197,7 @@ def refit(
         status="refit",
         pool=state.pool_left,
         selected=0,
-        pool_left=kept.pool_left,
+        pool_left=state.records[-1].pool_left,
         outcome="refit",
         model=run(job, launcher)["model"],
     )
