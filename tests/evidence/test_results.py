@@ -12,7 +12,7 @@ from ser_kedro.evidence.results import Provenance, results_page, untouched
 
 ARMS = {
     **{"random_labels": 0.0, "seed": 0.6, "seed_long": 0.6},
-    **{"ser": 0.9, "leaky": 1.2, "full": 1.6},
+    **{"ser": 0.9, "leaky": 1.2, "full": 1.6, "seed_all": 0.9},
 }
 SHARES = {("seed", 0.05): 0.3, ("seed", 1.0): 1.6, ("ser", 0.05): 0.4}
 WHERE = Provenance("make evidence", "abc1234", {"torch": "2.13"})
@@ -128,6 +128,14 @@ def test_parts_of_the_test_set(page):
         "shorter preferred",
     ):
         assert name in head
+
+
+def test_evolution_beside_the_same_labels_without_it(page):
+    told = block(page, "Confirmation").splitlines()
+    (line,) = (line for line in told if "`ser` less `seed_all`" in line)
+    rows = {row["arm"]: row for row in page.rows if row["phase"] == "confirmation"}
+    less = rows["ser"]["accuracy"] - rows["seed_all"]["accuracy"]
+    assert f": {100 * less:+.1f} points [" in line
 
 
 def test_the_rule_that_needs_no_label(page):

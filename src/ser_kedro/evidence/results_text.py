@@ -168,6 +168,11 @@ def _findings(rows: Sequence[Comparison], told: Details) -> list[str]:
             f"Self-evolution with {row.share:.0%} of the labels:"
             f" {row.difference.points()}, {said}."
         )
+    if told.beside_all is not None:
+        lines.append(
+            "`ser` less `seed_all`, the same human labels without evolution:"
+            f" {told.beside_all.points()}."
+        )
     for low, high, share, difference in told.expected:
         verdict = "as expected" if difference.low > 0 else "not shown"
         if difference.high < 0:

@@ -27,7 +27,7 @@ from ser_kedro.evidence.params import EvaluationParams
 EFFICIENCY = "efficiency"
 # What any sound measurement shows; where it does not, the page says so.
 EXPECTED = (("random_labels", BASELINE), (BASELINE, CEILING), (EVOLVED, "leaky"))
-_RULE = "longer answer"
+_RULE, _ALL = "longer answer", "seed_all"
 _THIRDS = ("hardest", "middle", "easiest")
 
 
@@ -42,6 +42,7 @@ class Details:
         calibration: Calibration error of each arm before and after its temperature.
         longer: Accuracy of always preferring the longer answer.
         beside_longer: That of an arm less that of this rule, by name of the arm.
+        beside_all: That of evolution less that of the same labels, all trained on.
     """
 
     expected: list[tuple[str, str, float, Estimate]]
@@ -49,6 +50,7 @@ class Details:
     calibration: dict[Key, tuple[float, float]]
     longer: Estimate
     beside_longer: dict[str, Estimate]
+    beside_all: Estimate | None
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,17 @@ def _details(outcomes: Outcomes, params: EvaluationParams) -> Details:
         calibration=_calibration(outcomes, params),
         longer=longer,
         beside_longer=beside,
+        beside_all=_beside_all(outcomes, params),
     )
+
+
+def _beside_all(outcomes: Outcomes, params: EvaluationParams) -> Estimate | None:
+    for share in outcomes.shares(EVOLVED):
+        keys = (EVOLVED, share), (_ALL, share)
+        if keys[1] in outcomes.keys and outcomes.draws(*keys):
+            contrast = infer(outcomes.cells({keys[0]: 1, keys[1]: -1}))
+            return contrast.estimate(params.confidence)
+    return None
 
 
 def _expected(
