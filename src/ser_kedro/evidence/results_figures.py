@@ -12,16 +12,26 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 
+_MARGIN = 0.05
+
+
 def arms_figure(name: str, phases: Mapping[str, Sequence[Comparison]]) -> Figure:
     """Draw the accuracy of every arm with its interval, a colour a phase."""
     from plotly.graph_objects import Figure, Scatter
 
-    shares = len({row.share for rows in phases.values() for row in rows}) > 1
+    every = [row for rows in phases.values() for row in rows]
+    shares = len({row.share for row in every}) > 1
+
+    def label(row: Comparison) -> str:
+        return f"{row.arm} {row.share:.0%}" if shares else row.arm
+
+    # The last phase that has an arm says where it stands.
+    place = {label(row): row.accuracy.value for row in every}
     figure = Figure(
         [
             Scatter(
                 x=[row.accuracy.value for row in rows],
-                y=[f"{r.arm} {r.share:.0%}" if shares else r.arm for r in rows],
+                y=[label(row) for row in rows],
                 error_x=_bars([row.accuracy for row in rows]),
                 mode="markers",
                 name=phase,
@@ -29,10 +39,22 @@ def arms_figure(name: str, phases: Mapping[str, Sequence[Comparison]]) -> Figure
             for phase, rows in phases.items()
         ]
     )
+    values = [row.accuracy.value for row in every]
     figure.update_layout(
         title=f"{name}: accuracy of every arm",
-        xaxis={"title": "share of test pairs ranked right", "tickformat": ".0%"},
-        yaxis={"automargin": True},
+        height=200 + 22 * len(place),
+        xaxis={
+            "title": "share of test pairs ranked right",
+            "tickformat": ".0%",
+            # Intervals of two draws would fill it: they are cut off.
+            "range": [min(values) - _MARGIN, max(values) + _MARGIN],
+        },
+        yaxis={
+            "automargin": True,
+            "dtick": 1,
+            "categoryorder": "array",
+            "categoryarray": sorted(place, key=place.__getitem__),
+        },
         showlegend=True,
     )
     return figure
@@ -58,7 +80,14 @@ def efficiency_figure(
     )
     figure.update_layout(
         title=f"{name}: accuracy by labels",
-        xaxis={"title": "share of the labels", "type": "log", "tickformat": ".0%"},
+        xaxis={
+            "title": "share of the labels",
+            "type": "log",
+            "tickvals": sorted(
+                {share for points in curve.values() for share, _ in points}
+            ),
+            "tickformat": ".0%",
+        },
         yaxis={"title": "share of test pairs ranked right", "tickformat": ".0%"},
     )
     return figure
