@@ -51,6 +51,7 @@ LOOPS = """### Loop by loop
 
 Means over the draws that trained a model in that loop. Test accuracy is that of the
 loop's own model, whether it was kept or not; "less the seed's" is paired in the draw.
+The loop after the last that may run (5 of 4) is the refit, where an arm has one.
 
 """
 

@@ -196,7 +196,7 @@ def _loops(
         model = record.model if record else arm.model
         taken = bool(record and record.selection and record.selected)
         row = {
-            "loop": record.loop if record else 0,
+            "loop": _loop_number(record, road.loops) if record else 0,
             "status": record.status if record else "-",
             "selected": record.selected if record else 0,
             "outcome": str(record.outcome) if record else "-",
@@ -216,6 +216,11 @@ def _loops(
             row["steps"] = model.metrics.get("steps")
             row["validation_accuracy"] = model.metrics.get("validation_accuracy")
         yield row
+
+
+def _loop_number(record: LoopRecord, loops: int) -> int:
+    """Return a number that means the same in all draws, however early they stopped."""
+    return loops + 1 if record.status == "refit" else record.loop
 
 
 def _changed(params: Params, changes: dict[str, Any]) -> Params:
