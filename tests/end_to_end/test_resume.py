@@ -168,8 +168,8 @@ def test_refit_of_a_finished_run(whole, kedro, tmp_path):
     made = [name.split("/")[2] for name in folders(project) - before]
     assert made.count("reward_model") == 2 and "selection" not in made
     *loops, last = records(project)
-    assert last["status"] == "refit" and last["selected_model"]
+    assert last["outcome"] == "refit" and last["selected_model"]
     assert [r["model"] for r in loops] == [r["model"] for r in records(whole)]
     row = history(project).iloc[-1]
     assert pd.isna(row["validation_accuracy"]) and 0 < row["test_accuracy"] < 1
-    assert "refitted with all human labels" in done.stdout
+    assert "refitted with human labels that the seed model had not" in done.stdout

@@ -1,6 +1,7 @@
 """Arms are what their definitions say, and honest ones cannot see the truth."""
 
 import json
+import os
 from dataclasses import fields, replace
 
 import numpy as np
@@ -23,6 +24,7 @@ from ser_kedro.reward import voters
 from ser_kedro.reward.calibrate import Calibration
 from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.params import RewardParams
+from ser_kedro.reward.refit import RefitJob
 
 # Heads train in a blink, and all that an arm does is the same.
 REWARD = RewardParams(
@@ -143,7 +145,7 @@ def test_refit_takes_the_labels_that_chose_the_loop(road, loops):
     assert arm.labels == plain.labels + len(validation)
     assert (arm.state.best_loop, arm.state.records[-1].status) == (
         plain.state.loop + 1,
-        "refit",
+        f"refit {loop}",
     )
     found, kept = (Calibration.load(m.location) for m in (arm.model, plain.model))
     assert found.temperature == kept.temperature
@@ -173,7 +175,34 @@ def test_the_node_refits_too(road):
     )
     assert model == arm.model
     (kept,) = [row for row in history if row["selected_model"]]
-    assert kept["status"] == "refit" and kept == history[-1]
+    assert kept["outcome"] == "refit" and kept == history[-1]
+
+
+def test_refit_learns_the_human_labels_whatever_the_loops_did(road):
+    changes = {"refit": True, "keep_seed_labels": False}
+    arm = run_arm("ser", replace(road, evolution=EVOLUTION.model_copy(update=changes)))
+    trained = trained_on(Reference.model_validate(job_of(arm.model)["model"]))
+    for table in (road.labeled_pairs, road.validation_pairs):
+        assert human(read_table(table).to_pylist()).items() <= trained.items()
+
+
+def test_an_interrupted_refit_goes_on(road, project, monkeypatch):
+    """With files half linked, adapters beside the model, and no hard links at all."""
+    kept = run_arm("ser", road).model
+    (kept.location.parent / "adapter").mkdir()
+    (kept.location.parent / "adapter" / "weights").write_text("low rank")
+    job = RefitJob(model=kept, held_out=kept)
+    monkeypatch.setattr(os, "link", refuse)
+    workspace = project / "workspace"
+    for _ in range(2):
+        output = job.work(workspace)["model"]
+    files = {path.name for path in kept.location.iterdir()} - {"validation.json"}
+    assert {path.name for path in (workspace / output.file).iterdir()} == files
+    assert (workspace / "adapter" / "weights").read_text() == "low rank"
+
+
+def refuse(*_):
+    raise OSError("no hard links here")
 
 
 def test_full_is_every_label(road, everyone, labeled, unlabeled):

@@ -153,8 +153,12 @@ def _gain_line(history: pd.DataFrame, gained: Estimate) -> str:
         if not gained.excludes_zero:
             verdict += " on this test set"
     which = f"loop {kept['loop']}"
-    if kept["status"] == "refit":
-        which = "refitted with all human labels, which the seed model had not"
+    if kept["outcome"] == "refit":
+        of = kept["status"].removeprefix("refit ")
+        model = (
+            "the seed model, since no loop was better" if of == "0" else f"loop {of}"
+        )
+        which = f"{model}; refitted with human labels that the seed model had not"
     return (
         f"Seed → evolved ({which}, marked *):"
         f" {_percent(seed['test_accuracy'])} → {_percent(kept['test_accuracy'])},"

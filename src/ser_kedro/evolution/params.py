@@ -76,8 +76,9 @@ class EvolutionParams(SelectionParams):
             validation log-loss favours the newer one by more than so many standard
             errors.
         collapse_standard_errors: So many standard errors worse is a collapse.
-        refit: Train the model of the kept loop once more at the end, the validation
-            pairs among the human labels; its temperature stays that of the kept one.
+        refit: Train the model of the kept loop once more at the end, on all human
+            labels, those of the validation pairs too; its temperature stays that of
+            the kept one.
     """
 
     memory: Literal["none", "previous", "all"] = "previous"

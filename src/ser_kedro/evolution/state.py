@@ -13,7 +13,8 @@ class LoopRecord(BaseModel):
 
     Attributes:
         loop: Its number.
-        status: Learning status: ``seed``, ``1``, ``2``, ``1|2``, ``stop`` or ``-``.
+        status: Learning status: ``seed``, ``1``, ``2``, ``1|2``, ``stop`` or ``-``;
+            ``refit 3`` where loop 3's model was trained once more.
         pool: Pairs in the pool when it began.
         selected: Pairs that it took.
         pool_left: Share of all unlabelled pairs that remain in the pool after it.

@@ -12,6 +12,8 @@ from ser_kedro.launch.reference import Reference
 from ser_kedro.reward.calibrate import CALIBRATION, Calibration
 from ser_kedro.reward.validation import VALIDATION
 
+_KEPT = ("model", "adapter")
+
 
 class RefitJob(Job):
     """Give a model the temperature of another one, trained alike on fewer labels.
@@ -31,9 +33,17 @@ class RefitJob(Job):
     held_out: Reference
 
     def work(self, workspace: Path) -> dict[str, Output]:
-        """Write ``model``: the same files, linked, and another calibration."""
+        """Write ``model``: the same files, linked, and another calibration.
+
+        Adapters that were kept beside it are linked too.
+        """
         folder = workspace / "model"
-        shutil.copytree(self.model.location, folder, copy_function=os.link)
+        trained = self.model.location
+        for name in _KEPT:
+            # What an interruption left half linked is in the way.
+            shutil.rmtree(workspace / name, ignore_errors=True)
+            if (source := trained.parent / name).is_dir():
+                shutil.copytree(source, workspace / name, copy_function=_link)
         for name in (CALIBRATION, VALIDATION):
             (folder / name).unlink()
         calibration = Calibration(
@@ -55,3 +65,11 @@ class RefitJob(Job):
                 metrics={**known, "temperature": calibration.temperature},
             )
         }
+
+
+def _link(source: str, target: str) -> None:
+    """Link a file, which may weigh gigabytes; copy it where there are no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)

@@ -157,7 +157,8 @@ def refit(
     """Train the kept loop's model again, on the pairs too that chose it.
 
     Returns:
-        The state with that model as the best, in a record of its own.
+        The state with that model as the best, in a record of its own, whose status
+        names the loop.
     """
     human = (labeled_pairs, validation_pairs)
     loop, seed_model = state.best_loop, state.records[0].model
@@ -186,7 +187,7 @@ def refit(
             state=state.model_copy(
                 update={"records": state.records[:loop], "memory": before.selection}
             ),
-            params=params,
+            params=params.model_copy(update={"keep_seed_labels": True}),
             reward=reward,
             seed=seed,
             launcher=launcher,
@@ -194,7 +195,7 @@ def refit(
     job = RefitJob(model=trained, held_out=state.best)
     record = LoopRecord(
         loop=state.loop + 1,
-        status="refit",
+        status=f"refit {loop}",
         pool=state.pool_left,
         selected=0,
         pool_left=state.records[-1].pool_left,

@@ -220,7 +220,7 @@ def _loops(
 
 def _loop_number(record: LoopRecord, loops: int) -> int:
     """Return a number that means the same in all draws, however early they stopped."""
-    return loops + 1 if record.status == "refit" else record.loop
+    return loops + 1 if record.outcome == "refit" else record.loop
 
 
 def _changed(params: Params, changes: dict[str, Any]) -> Params:
