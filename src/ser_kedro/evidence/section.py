@@ -136,25 +136,32 @@ def _details(outcomes: Outcomes, params: EvaluationParams) -> Details:
 
 
 def _beside_all(outcomes: Outcomes, params: EvaluationParams) -> Estimate | None:
-    for share in outcomes.shares(EVOLVED):
-        keys = (EVOLVED, share), (_ALL, share)
-        if keys[1] in outcomes.keys and outcomes.draws(*keys):
-            contrast = infer(outcomes.cells({keys[0]: 1, keys[1]: -1}))
-            return contrast.estimate(params.confidence)
-    return None
+    found = (
+        _less(outcomes, (EVOLVED, share), (_ALL, share), params)
+        for share in outcomes.shares(EVOLVED)
+    )
+    return next((one for one in found if one), None)
 
 
 def _expected(
     outcomes: Outcomes, params: EvaluationParams
 ) -> list[tuple[str, str, float, Estimate]]:
-    found = []
-    for low, high in EXPECTED:
-        for share in outcomes.shares(high):
-            keys = (low, share), (high, share)
-            if keys[0] in outcomes.keys and outcomes.draws(*keys):
-                contrast = infer(outcomes.cells({keys[1]: 1, keys[0]: -1}))
-                found.append((low, high, share, contrast.estimate(params.confidence)))
-    return found
+    return [
+        (low, high, share, difference)
+        for low, high in EXPECTED
+        for share in outcomes.shares(high)
+        if (difference := _less(outcomes, (high, share), (low, share), params))
+    ]
+
+
+def _less(
+    outcomes: Outcomes, one: Key, other: Key, params: EvaluationParams
+) -> Estimate | None:
+    """Return ``one`` less ``other``, paired; ``None`` where they share no draw."""
+    if not {one, other} <= set(outcomes.keys) or not outcomes.draws(one, other):
+        return None
+    contrast = infer(outcomes.cells({one: 1, other: -1}))
+    return contrast.estimate(params.confidence)
 
 
 def _parts(
@@ -187,14 +194,11 @@ def _longer(
     )
     both = Outcomes.of(pd.concat([frame, rule]), outcomes.data)
     beside = {
-        arm: infer(both.cells({(arm, share): 1, (_RULE, share): -1}))
+        arm: difference
         for arm in (EVOLVED, CEILING)
-        if (arm, share) in both.keys
+        if (difference := _less(both, (arm, share), (_RULE, share), params))
     }
-    return (
-        accuracy_of(both, (_RULE, share), params),
-        {arm: found.estimate(params.confidence) for arm, found in beside.items()},
-    )
+    return accuracy_of(both, (_RULE, share), params), beside
 
 
 def _calibration(
