@@ -3,10 +3,42 @@
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    BertConfig,
+    BertForMaskedLM,
+    BertTokenizer,
+)
 
 from ser_kedro.launch.table import read_table
 from ser_kedro.reward.encode import Encoder
+
+
+@pytest.fixture
+def make_bert(project):
+    """Make a folder with a tiny BERT that spells words; seeds and sizes are fixed."""
+
+    def make(name="bert", **changes):
+        folder = project / "data" / "store" / name
+        letters = "abcdefghijklmnopqrstuvwxyz"
+        special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ":", "?", ",", "."]
+        tokens = [*special, *letters, *(f"##{letter}" for letter in letters)]
+        tokenizer = BertTokenizer(vocab={token: i for i, token in enumerate(tokens)})
+        torch.manual_seed(0)
+        config = BertConfig(
+            vocab_size=len(tokens),
+            hidden_size=16,
+            intermediate_size=16,
+            num_hidden_layers=1,
+            num_attention_heads=2,
+            **changes,
+        )
+        BertForMaskedLM(config).save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+        return folder
+
+    return make
 
 
 @pytest.fixture

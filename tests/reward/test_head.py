@@ -1,19 +1,16 @@
 """A head alone, trained on features that its frozen model gives once."""
 
+import shutil
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from scipy.optimize import minimize
-from transformers import (
-    AutoModelForSequenceClassification,
-    BertConfig,
-    BertModel,
-    BertTokenizer,
-)
+from transformers import AutoModelForSequenceClassification
 
 from ser_kedro.launch.params import INLINE
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import Reference, project_root
 from ser_kedro.launch.run import look_only, run
 from ser_kedro.launch.table import read_table
 from ser_kedro.preferences.schema import LABELED
@@ -30,6 +27,7 @@ from ser_kedro.reward.head import load_head
 from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.params import RewardParams
 from ser_kedro.reward.score import ScoreJob
+from ser_kedro.reward.scorer import Scorer
 
 
 def params(**changes):
@@ -47,28 +45,11 @@ def params(**changes):
 
 
 @pytest.fixture
-def encoder(project, train_rows):
-    """A tiny BERT-like model, as SFT passes it on."""
-    words = {w for row in train_rows for w in row["chosen"].lower().split()}
-    folder = project / "data" / "store" / "bert"
-    folder.mkdir(parents=True)
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    vocabulary = {w: i for i, w in enumerate([*special, *sorted(words)])}
-    tokenizer = BertTokenizer(vocab=vocabulary)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(vocabulary),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-        max_position_embeddings=256,
-    )
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+def encoder(make_bert, project):
+    """A tiny BERT, as SFT passes it on."""
     return Reference(
         kind="language_model",
-        path="data/store/bert",
+        path=str(make_bert().relative_to(project)),
         fingerprint="bert",
         metrics={"skipped": "encoder model"},
     )
@@ -113,9 +94,10 @@ def test_loss_falls_and_the_backbone_stays(train, start):
 def test_any_loader_gives_its_rewards(train, start, validation, rewards_of_texts):
     model = train(start, learning_rate=0.1)
     ours = columns(voters.score(model, validation, params(), INLINE))
-    assert np.ptp(ours) > 0.1
+    spread = np.ptp(ours)
+    assert spread > 0.1
     theirs = rewards_of_texts(model.location, validation)
-    np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=1e-6)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4 * spread, rtol=1e-6)
 
 
 @pytest.mark.parametrize("width", [None, 4])
@@ -124,8 +106,10 @@ def test_scorer_gives_its_rewards(train, start, validation, width):
     ours = columns(voters.score(model, validation, params(), INLINE))
     job = ScoreJob(model=model, pairs=validation, max_length=256, score_tokens=512)
     theirs = columns(run(job)["scores"])
-    np.testing.assert_allclose(ours, theirs, atol=1e-5, rtol=1e-6)
-    assert np.ptp(ours) > 0
+    # Rounding is a share of the spread of the rewards, which differs by processor.
+    spread = np.ptp(ours)
+    assert spread > 0
+    np.testing.assert_allclose(ours, theirs, atol=1e-4 * spread, rtol=1e-6)
 
 
 def test_linear_head_comes_close_to_a_logistic_regression(train, sft_model, labeled):
@@ -164,31 +148,84 @@ def test_features_are_computed_once(train, sft_model, labeled, validation):
     assert second != first
 
 
-def test_features_of_known_pairs_are_copied(table, sft_model, labeled, train_rows):
+@pytest.fixture
+def features(sft_model):
     backbone = run(BackboneJob(start=sft_model))["model"]
 
-    def features(pairs):
+    def call(pairs):
         job = FeaturesJob(model=backbone, pairs=pairs, max_length=256, score_tokens=512)
         return run(job)["features"]
 
-    first = features(labeled)
+    return call
+
+
+def test_features_do_not_depend_on_what_the_store_holds(
+    table, features, train_rows, monkeypatch
+):
+    """Some pairs are computed, some copied, in whatever order: the same bytes."""
+    wanted = table("wanted", [train_rows[i] for i in (3, 40, 1, 17, 30)], LABELED)
+    cold = features(wanted)
+    for old in cold.location.parents[1].iterdir():
+        shutil.rmtree(old)
     swapped = [
         row | {"chosen": row["rejected"], "rejected": row["chosen"]}
-        for row in train_rows[16:48]
+        for row in reversed(train_rows[16:44])
     ]
-    second = features(table("swapped", swapped, LABELED))
-    assert (first.metrics["copied"], second.metrics["copied"]) == (0, 16)
-    one, two = FeatureRows((first,)), FeatureRows((second,))
-    ids = [row["pair_id"] for row in swapped[:16]]
-    straight = one.take(one.find(ids), np.zeros(16, bool))
-    again = two.take(two.find(ids), np.zeros(16, bool))
-    assert np.array_equal(straight, again)
-    assert np.array_equal(again[:, ::-1], two.take(two.find(ids), np.ones(16, bool)))
+    features(table("others", swapped, LABELED))
+    computed = count_calls(monkeypatch, Scorer, "outputs")
+    warm = features(wanted)
+    assert computed == [2]  # the pairs that only ``wanted`` has
+    assert warm == cold
+    assert read_table(warm)["pair_id"] == read_table(wanted)["pair_id"]
+
+
+def count_calls(monkeypatch, kind, name):
+    """Count the calls of a method; the count is the list's only item."""
+    calls, method = [0], getattr(kind, name)
+
+    def counted(*args, **kwargs):
+        calls[0] += 1
+        return method(*args, **kwargs)
+
+    monkeypatch.setattr(kind, name, counted)
+    return calls
+
+
+def test_features_of_another_model_are_not_copied(
+    sft_model, features, labeled, monkeypatch
+):
+    """M8: a table counts only where the same backbone has made it."""
+    first = features(labeled)
+    model, tokenizer = load_reward_model(sft_model.location, seed=1)
+    torch.nn.init.normal_(model.get_input_embeddings().weight, std=1.0)
+    other = project_root() / "data" / "store" / "other"
+    model.save_pretrained(other)
+    tokenizer.save_pretrained(other)
+    changed = {"path": "data/store/other", "fingerprint": "other"}
+    backbone = run(BackboneJob(start=sft_model.model_copy(update=changed)))["model"]
+    computed = count_calls(monkeypatch, Scorer, "outputs")
+    job = FeaturesJob(model=backbone, pairs=labeled, max_length=256, score_tokens=512)
+    second = run(job)["features"]
+    assert computed == [labeled.rows]
+    one, two = (read_table(each)["first"].to_pylist() for each in (first, second))
+    assert not np.allclose(one, two)
+
+
+def test_features_of_swapped_responses_are_swapped(features, table, train_rows):
+    swapped = [
+        row | {"chosen": row["rejected"], "rejected": row["chosen"]}
+        for row in train_rows[:8]
+    ]
+    straight = table("straight", train_rows[:8], LABELED)
+    mirrored = table("mirrored", swapped, LABELED)
+    one, two = (FeatureRows((features(each),)) for each in (straight, mirrored))
+    ids = [row["pair_id"] for row in swapped]
+    rows = one.take(one.find(ids), flipped(read_table(straight)))
+    again = two.take(two.find(ids), flipped(read_table(mirrored)))
+    assert np.array_equal(rows, again[:, ::-1]) and not np.array_equal(rows, again)
 
 
 def test_equal_models_are_one_backbone(sft_model, project):
-    import shutil
-
     other = project / "data" / "store" / "copy"
     shutil.copytree(sft_model.location, other)
     copy = sft_model.model_copy(
@@ -242,8 +279,9 @@ def test_weights_and_soft_labels_count(table, train, sft_model, train_rows, labe
 def test_voters_disagreeing_is_a_tie():
     from ser_kedro.reward.vote import vote
 
-    rewards = np.array([[[1.0, 1.0], [0.0, 0.5]], [[3.0, 0.0], [0.0, 0.5]]])
-    assert vote(rewards).tolist() == [[2.0, 0.5], [0.0, 0.5]]
+    # Of the second pair the voters prefer different responses, and their mean is none.
+    rewards = np.array([[[1.0, 1.0], [0.0, 0.0]], [[3.0, 0.0], [0.0, 5.0]]])
+    assert vote(rewards).tolist() == [[2.0, 1.5], [0.0, 1.5]]
 
 
 def test_votes_are_calibrated(sft_model, train, unlabeled):

@@ -4,15 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    BertConfig,
-    BertForMaskedLM,
-    BertTokenizer,
-)
+from transformers import AutoModelForCausalLM
 
 from ser_kedro.errors import DataError, ModelError
 from ser_kedro.launch.checkpoint import Checkpoint
+from ser_kedro.launch.reference import Reference, project_root
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import read_table
 from ser_kedro.policy.sft import SftJob
@@ -343,23 +339,9 @@ def test_a_checkpoint_cut_off_in_mid_save_is_passed_by(tmp_path):
 
 
 def test_an_encoder_passes_sft_and_trains(
-    project, labeled, validation, rewards_of_texts
+    make_bert, labeled, validation, rewards_of_texts
 ):
-    folder = project / "bert"
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ":", "?", ",", "."]
-    tokens = [*special, *letters, *(f"##{letter}" for letter in letters)]
-    tokenizer = BertTokenizer(vocab={token: i for i, token in enumerate(tokens)})
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokens),
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-    )
-    BertForMaskedLM(config).save_pretrained(folder)
+    folder = make_bert()
     shared = params(epochs=1).model_dump(
         include=set(SftParams.model_fields) & set(RewardParams.model_fields)
     )
@@ -388,6 +370,30 @@ def test_an_encoder_passes_sft_and_trains(
     ours = validation_rewards(model)
     theirs = rewards_of_texts(model.location, validation).T
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_the_models_own_dropout_is_off(make_bert, labeled, validation, weights):
+    """Packed and plain rows would differ, and a rerun would not be the same."""
+
+    def trained(name, share):
+        shares = ("hidden_dropout_prob", "attention_probs_dropout_prob")
+        folder = make_bert(name, **dict.fromkeys(shares, share))
+        start = Reference(
+            kind="language_model",
+            path=str(folder.relative_to(project_root())),
+            fingerprint=name,
+        )
+        return weights(
+            TrainRewardJob(
+                start=start,
+                pairs=(labeled,),
+                validation=validation,
+                params=params(epochs=1),
+                seed=0,
+            )
+        )
+
+    assert equal(trained("without", 0.0), trained("with", 0.5))
 
 
 def test_overlong_pairs_are_truncated_and_counted(job, caplog):

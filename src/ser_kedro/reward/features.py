@@ -28,6 +28,8 @@ HEAD = "head.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARDS = "shards"
 _COLUMNS = (("response_a", "response_b"), ("chosen", "rejected"))
+# Where a table of features says, in its schema, what they were computed by.
+_BASIS = b"basis"
 
 
 class BackboneJob(Job):
@@ -86,7 +88,10 @@ class BackboneJob(Job):
 class FeaturesJob(ScorerJob):
     """Compute what the head of a frozen model reads for each response of a table.
 
-    Pairs that another table of the same backbone has are copied from there.
+    Each pair has a forward pass of its own, its responses in the order of their text,
+    so that its features depend on nothing else: neither on the pairs around it nor on
+    what the store holds. Pairs that another table of the same backbone has are copied
+    from there, which saves time and changes nothing.
 
     Attributes:
         model: From ``BackboneJob``.
@@ -97,48 +102,42 @@ class FeaturesJob(ScorerJob):
 
     pairs: Reference
 
+    @quiet()
     def work(self, workspace: Path) -> dict[str, Output]:
-        """Write ``features``: one row a pair, the responses in order of their text."""
+        """Write ``features``: a row a pair, in their order, responses by their text."""
         # A job that differs in its table alone has the same basis.
         basis = self.model_copy(update={"pairs": NOTHING}).fingerprint
-        pairs = read_table(self.pairs)
-        known = FeatureRows(_tables(basis))
-        found = known.find(pairs["pair_id"].to_pylist())
-        new = np.flatnonzero(found < 0)
         width = read_json(self.model.location / INDEX)["metadata"]["features"]
-        schema = _schema(width)
-
-        def batches() -> Iterator[pa.RecordBatch]:
-            from ser_kedro.reward.scorer import SHARD
-
-            old = found[found >= 0]
-            for start in range(0, len(old), SHARD):
-                yield known.rows.take(old[start : start + SHARD])
-            yield from self._compute(Rows(pairs), new, schema, workspace / SHARDS)
-
-        metrics = {"basis": basis, "copied": len(pairs) - len(new)}
-        output = write_table(workspace, "features", batches(), schema, metrics)
+        schema = _schema(width).with_metadata({_BASIS: basis})
+        batches = self._batches(FeatureRows(_tables(basis)), schema, workspace / SHARDS)
+        output = write_table(workspace, "features", batches, schema)
         shutil.rmtree(workspace / SHARDS, ignore_errors=True)
         return {"features": output}
 
-    @quiet()
-    def _compute(
-        self, pairs: Rows, rows: np.ndarray, schema: pa.Schema, folder: Path
+    def _batches(
+        self, known: FeatureRows, schema: pa.Schema, folder: Path
     ) -> Iterator[pa.RecordBatch]:
         from tqdm import tqdm
 
         from ser_kedro.reward.scorer import SHARD
 
-        if not len(rows):
-            return
+        pairs = read_table(self.pairs)
+        found = known.find(pairs["pair_id"].to_pylist())
+        scorer = self.scorer() if (found < 0).any() else None
+        rows = Rows(pairs)
         folder.mkdir(exist_ok=True)
-        scorer = self.scorer()
-        with tqdm(total=len(rows), desc="features", unit="pair", disable=None) as bar:
-            for start in range(0, len(rows), SHARD):
-                shard = rows[start : start + SHARD]
+        with tqdm(total=len(found), desc="features", unit="pair", disable=None) as bar:
+            for start in range(0, len(found), SHARD):
+                shard = found[start : start + SHARD]
                 file = folder / f"{start}.arrow"
                 if not file.is_file():
-                    batch = _features(scorer, pairs.take(shard), schema)
+                    parts = []
+                    if (old := shard >= 0).any():
+                        parts.append(known.rows.take(shard[old]))
+                    if scorer is not None and not old.all():
+                        new = rows.take(start + np.flatnonzero(~old))
+                        parts.append(_features(scorer, new, schema))
+                    batch = _merged(parts, old, schema)
                     part = write_table(folder, f"{start}.partial", [batch], schema)
                     (folder / part.file).rename(file)
                 yield from map_table(file).to_batches()
@@ -237,13 +236,14 @@ def _schema(width: int) -> pa.Schema:
 
 def _features(scorer: Scorer, batch: pa.RecordBatch, schema: pa.Schema) -> Any:
     columns = batch.select(["prompt", *response_columns(batch)]).to_pydict()
-    encoded = scorer.encoder.pairs(*columns.values())
-    outputs = scorer.outputs(encoded)
-    swapped = flipped(batch)
-    ordered = np.where(swapped[:, None, None], outputs[:, ::-1], outputs)
+    prompts, *sides = columns.values()
+    ordered = [sorted(pair) for pair in zip(*sides, strict=True)]
+    encoded = scorer.encoder.pairs(prompts, *zip(*ordered, strict=True))
+    # One at a time: beside others a pair's features would differ by rounding.
+    outputs = np.concatenate([scorer.outputs([pair]) for pair in encoded])
     vectors = [
         pa.FixedSizeListArray.from_arrays(
-            pa.array(ordered[:, side].reshape(-1)), schema.field("first").type.list_size
+            pa.array(outputs[:, side].reshape(-1)), schema.field("first").type.list_size
         )
         for side in (0, 1)
     ]
@@ -256,6 +256,22 @@ def _features(scorer: Scorer, batch: pa.RecordBatch, schema: pa.Schema) -> Any:
     )
 
 
+def _merged(
+    parts: Sequence[pa.RecordBatch], old: np.ndarray, schema: pa.Schema
+) -> pa.RecordBatch:
+    """Return copied rows and new ones in the order of the pairs.
+
+    Args:
+        parts: The copied rows, where there are any, before the new ones.
+        old: Which rows are copied, shape ``(n,)``.
+        schema: Of the result.
+    """
+    joined = pa.concat_batches(parts)
+    places = np.argsort(np.argsort(~old, kind="stable"), kind="stable")
+    ordered = joined.take(pa.array(places))
+    return pa.RecordBatch.from_arrays(ordered.columns, schema=schema)
+
+
 def _tables(basis: str) -> list[Reference]:
     """Return the finished feature tables of a basis."""
     results = (store.store_root() / FeaturesJob.stage).glob(f"*/{store.RESULT}")
@@ -263,4 +279,8 @@ def _tables(basis: str) -> list[Reference]:
         Reference.model_validate(read_json(result)["outputs"]["features"])
         for result in sorted(results)
     ]
-    return [table for table in found if table.metrics["basis"] == basis]
+    return [table for table in found if _basis(table) == basis]
+
+
+def _basis(table: Reference) -> str:
+    return (read_table(table).schema.metadata or {}).get(_BASIS, b"").decode()
