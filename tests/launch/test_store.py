@@ -1,9 +1,11 @@
 import errno
+import os
 import subprocess
 import sys
 import textwrap
 import threading
 import time
+from pathlib import Path
 from typing import ClassVar
 
 import pytest
@@ -149,6 +151,32 @@ def test_begun_work_is_taken_up(project, log, caplog):
 
     assert reference.location.with_name("half").read_text() == "begun"
     assert "taken up again" in caplog.text
+
+
+def test_all_is_on_the_disk_before_the_folder_is_there(project, log, monkeypatch):
+    """A pulled plug must not leave a finished folder with unwritten files in it."""
+    events, fsync, rename = [], os.fsync, Path.rename
+
+    def synced(descriptor):
+        events.append(("sync", os.readlink(f"/proc/self/fd/{descriptor}")))
+        fsync(descriptor)
+
+    def renamed(path, target):
+        events.append(("rename", str(path)))
+        return rename(path, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "rename", renamed)
+    job = Count(log=log)
+
+    run(job)
+
+    stage = project / "data" / "store" / "count"
+    partial = f"{stage / job.fingerprint}.partial"
+    files = {partial, f"{partial}/x.txt", f"{partial}/result.json"}
+    moved = events.index(("rename", partial))
+    assert files <= {path for kind, path in events[:moved] if kind == "sync"}
+    assert ("sync", str(stage)) in events[moved:]
 
 
 def test_a_half_written_workspace_is_never_found(project, log):

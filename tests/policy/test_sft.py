@@ -86,6 +86,23 @@ def test_both_trains_on_both_responses(job, batches, train_rows):
     assert model.metrics["steps"] == 4
 
 
+def test_both_does_not_see_which_response_was_preferred(job, table, train_rows):
+    """Not even in the order of the rows, which is the order of the steps."""
+    swapped = [
+        row | {"chosen": row["rejected"], "rejected": row["chosen"]}
+        for row in train_rows[:16]
+    ]
+    mirrored = job(target="both").model_copy(
+        update={"pairs": table("mirrored", swapped, LABELED)}
+    )
+
+    one, two = (run(each)["model"] for each in (job(target="both"), mirrored))
+
+    assert one != two
+    states = [state(Checkpoint(model).load_model()) for model in (one, two)]
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
 def test_prompts_and_padding_bear_no_loss(job, batches):
     model = run(job())["model"]
 
