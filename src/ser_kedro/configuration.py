@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
@@ -20,8 +19,9 @@ from ser_kedro.pipelines.self_evolve.loops import MAX_LOOPS_VARIABLE, max_loops
 OWN = ("path", "format", "test_path")
 # Parameters of one word on the command line, whose fields a preset spells out.
 NAMED = ("model", "launcher")
-# What stands for a name without a preset until it is accepted or refused.
-_FALLBACK = {"model": "pretrained", "launcher": "inline"}
+# The preset of a model that is none.
+_FALLBACK = "pretrained"
+_NAME = re.compile(r"[\w-][\w.-]*")
 _KINDS = {"model": str, "launcher": str, "seed": int}
 _EXAMPLES = {"model": "demo", "launcher": "inline", "seed": "0"}
 # A path that cannot be a hub id: hidden, absolute, of three parts or with a slash last.
@@ -32,9 +32,10 @@ class ProjectConfigLoader(OmegaConfigLoader):
     """``OmegaConfigLoader`` with presets and two resolvers.
 
     A preset is a set of parameters with a name, ``conf/base/presets/model/NAME.yml``
-    or ``.../launcher/NAME.yml``; it goes above base and below the environment and
-    ``--params``. A model that is no preset (a hub id, a folder) takes the preset
-    ``pretrained``; a launcher must be one.
+    or ``.../launcher/NAME.yml``. Parameters are merged in the order base, presets,
+    environment, ``--params``: what comes later wins, whatever comes before. A model
+    that is no preset (a hub id, a folder) takes the preset ``pretrained``; a launcher
+    must be one.
 
     ``${params:a.b}`` in a catalog is the parameter ``a.b``; ``${last_used:path}`` in
     parameters is what the environment's data were when they were last given.
@@ -57,7 +58,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         if key != "parameters":
             return super().__getitem__(key)
         if self._composed is None:
-            self._composed = self._compose()
+            self._composed = super().__getitem__(key)
         return self._composed
 
     @property
@@ -73,66 +74,62 @@ class ProjectConfigLoader(OmegaConfigLoader):
             write_json(self.last_used_file, own)
 
     def _check_env(self) -> None:
-        source = Path(self.conf_source)
-        if not self.env or not source.is_dir() or (source / self.env).is_dir():
+        base = self._get_conf_env_path(self.base_env)
+        source = base.removesuffix(f"/{self.base_env}")
+        if not self.env or not self._fs.isdir(base):
             return
-        known = ", ".join(
-            sorted(file.parent.name for file in source.glob("*/globals.yml"))
-        )
+        if self._fs.isdir(f"{source}/{self.env}"):
+            return
+        files = self._fs.glob(f"{source}/*/globals.yml")
+        known = ", ".join(sorted(Path(file).parent.name for file in files))
         raise ParameterError(
-            f"--env {self.env}: no such environment in {source}; choose one of {known}"
+            f"--env {self.env}: no such environment in {self.conf_source}; choose one"
+            f" of {known}"
         )
 
-    def _compose(self) -> dict[str, Any]:
-        merged = super().__getitem__("parameters")
-        given = dict(self.runtime_params or {})
-        preset: dict[str, Any] = {}
-        for kind in NAMED:
-            preset = _merge(preset, self._preset(kind, merged[kind]))
-        changed = _merge(_changes(merged, self._base()), given)
-        for kind in NAMED:
-            changed.pop(kind, None)  # one word, which the preset has spelt out
+    def _resolve_from_raw_config(
+        self, key: str, base_configs: Any, env_configs: Any, *rest: Any
+    ) -> dict[str, Any]:
+        """Put presets between base and environment; all else as the base class does."""
+        if key != "parameters":
+            return dict(
+                super()._resolve_from_raw_config(key, base_configs, env_configs, *rest)
+            )
+        base, env = (
+            OmegaConf.merge(*configs.values()) if configs else OmegaConf.create()
+            for configs in (base_configs, env_configs)
+        )
+        return self._compose(base, env, OmegaConf.create(self.runtime_params or {}))
+
+    def _compose(self, base: Any, env: Any, given: Any) -> dict[str, Any]:
         shown = self.env or self.default_run_env
-        _check_known(given, _merge(self._without_runtime(), preset), shown)
-        self._check_sections(merged, shown)
-        _check_choices(merged)
-        composed = _merge(_merge(merged, preset), changed)
+        _check_sections(env, {*OWN, *base}, shown)
+        chosen: Any = OmegaConf.merge(base, env, given)
+        _check_choices({name: chosen[name] for name in _KINDS})
+        presets = [self._preset(kind, chosen[kind]) for kind in NAMED]
+        # One word each, which the preset has spelt out.
+        layers = [OmegaConf.masked_copy(part, [*_others(part)]) for part in (base, env)]
+        known = OmegaConf.merge(layers[0], *presets, layers[1])
+        runtime = OmegaConf.masked_copy(given, [*_others(given)])
+        _check_known(_plain(runtime), _plain(known), shown)
+        composed: dict[str, Any] = _plain(OmegaConf.merge(known, runtime))
         _check_loops(composed)
         _check_own(composed)
         return composed
 
-    def _check_sections(self, merged: dict[str, Any], env: str) -> None:
-        # Below the first level, the models of typed parameters refuse what is unknown.
-        known = {*OWN, *self._base()}
-        for name in merged.keys() - known:
-            close = difflib.get_close_matches(name, known, 1)
-            hint = f"did you mean {close[0]}?" if close else "conf/base lists them all"
-            raise ParameterError(f"{name}: no such parameter (conf/{env}); {hint}")
-
-    def _base(self) -> dict[str, Any]:
-        # Read as plain YAML: a second loader would take over this one's resolvers.
-        values: dict[str, Any] = {}
-        for file in (Path(self.conf_source) / self.base_env).rglob("parameters*.yml"):
-            values |= yaml.safe_load(file.read_text("utf-8")) or {}
-        return values
-
-    def _without_runtime(self) -> dict[str, Any]:
-        given, self.runtime_params = self.runtime_params, {}
-        try:
-            return dict(super().__getitem__("parameters"))
-        finally:
-            self.runtime_params = given
-
-    def _preset(self, kind: str, name: Any) -> dict[str, Any]:
-        folder = Path(self.conf_source) / self.base_env / "presets" / kind
-        file = folder / f"{name}.yml"
-        if not file.is_file():
-            if kind == "launcher" and isinstance(name, str):
-                raise _unknown_launcher(name, [file.stem for file in folder.iterdir()])
-            file = folder / f"{_FALLBACK[kind]}.yml"
-        preset = yaml.safe_load(file.read_text("utf-8"))
+    def _preset(self, kind: str, name: str) -> Any:
+        folder = f"{self._get_conf_env_path(self.base_env)}/presets/{kind}"
+        file = f"{folder}/{name}.yml"
+        # A name, not a path: a file elsewhere must not become a preset.
+        if not _NAME.fullmatch(name) or not self._fs.isfile(file):
+            if kind == "launcher":
+                known = [Path(each).stem for each in self._fs.glob(f"{folder}/*.yml")]
+                raise _unknown_launcher(name, known)
+            file = f"{folder}/{_FALLBACK}.yml"
+        with self._fs.open(file, "r", encoding="utf-8") as stream:
+            preset = OmegaConf.load(stream)
         # A preset may stand for a hub id; any other name is the model's own.
-        return _merge({kind: {"name": name}}, preset)
+        return OmegaConf.merge({kind: {"name": name}}, preset)
 
     def _parameter(self, path: str) -> Any:
         value: Any = self["parameters"]
@@ -148,6 +145,14 @@ class ProjectConfigLoader(OmegaConfigLoader):
         return read_json(self.last_used_file).get(name)
 
 
+def _plain(config: Any) -> Any:
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def _others(config: Any) -> Iterator[str]:
+    return (str(name) for name in config if name not in NAMED)
+
+
 def _unknown_launcher(name: str, known: list[str]) -> ParameterError:
     close = difflib.get_close_matches(name, known, 1)
     hint = f", did you mean {close[0]}?" if close else ""
@@ -155,26 +160,12 @@ def _unknown_launcher(name: str, known: list[str]) -> ParameterError:
     return ParameterError(f"launcher={name}: no such launcher{hint} (known: {choices})")
 
 
-def _merge(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    merged = dict(below)
-    for name, value in above.items():
-        inner = merged.get(name)
-        both = isinstance(inner, dict) and isinstance(value, dict)
-        merged[name] = _merge(inner, value) if both else value  # type: ignore[arg-type]
-    return merged
-
-
-def _changes(tree: dict[str, Any], base: dict[str, Any]) -> dict[str, Any]:
-    """Return what of ``tree`` is not, or not so, in ``base``."""
-    changed: dict[str, Any] = {}
-    for name, value in tree.items():
-        below = base.get(name)
-        if isinstance(value, dict) and isinstance(below, dict):
-            if inner := _changes(value, below):
-                changed[name] = inner
-        elif name not in base or value != below:
-            changed[name] = value
-    return changed
+def _check_sections(env: Any, known: set[str], shown: str) -> None:
+    # Below the first level, the models of typed parameters refuse what is unknown.
+    for name in env.keys() - known:
+        close = difflib.get_close_matches(name, known, 1)
+        hint = f"did you mean {close[0]}?" if close else "conf/base lists them all"
+        raise ParameterError(f"{name}: no such parameter (conf/{shown}); {hint}")
 
 
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
