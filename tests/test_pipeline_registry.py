@@ -1,6 +1,49 @@
+"""The graph: what each node is given, and who may read what."""
+
+import inspect
+import re
+
+import pytest
+
 from ser_kedro.pipeline_registry import register_pipelines
 
 HIDDEN = {"audit_labels", "test_pairs"}
+NODES = {
+    node.name: node for found in register_pipelines().values() for node in found.nodes
+}
+# A loop is given what the loop before it made, and loop 1 the seed's.
+PREVIOUS = {
+    "previous_model": {"seed_reward_model", "reward_model"},
+    "previous_state": {"evolution_state"},
+    "last_state": {"evolution_state"},
+}
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_every_input_is_bound_to_the_argument_of_its_name(name):
+    node = NODES[name]
+    arguments = inspect.signature(node.func).parameters
+
+    assert len(arguments) == len(node.inputs)
+    for argument, dataset in zip(arguments, node.inputs, strict=True):
+        known = re.sub(r"^params:|^self_evolve\.loop_\d+\.", "", dataset)
+        assert known in PREVIOUS.get(argument, {argument})
+
+
+@pytest.mark.parametrize("loop", range(1, 5))
+def test_a_loop_goes_on_from_the_one_before(loop):
+    before = f"self_evolve.loop_{loop - 1}"
+    nodes = [
+        node for node in NODES.values() if node.namespace == f"self_evolve.loop_{loop}"
+    ]
+
+    given = {dataset for node in nodes for dataset in node.inputs}
+    model = f"{before}.reward_model" if loop > 1 else "seed_reward_model"
+    assert {model, f"{before}.evolution_state"} <= given
+    inside = f"self_evolve.loop_{loop}."
+    loops = {name for name in given if name.startswith("self_evolve.loop_")}
+    others = {name for name in loops if not name.startswith(inside)}
+    assert others == {model, f"{before}.evolution_state"} & loops
 
 
 def test_only_evaluation_reads_test_pairs_and_audit():

@@ -168,7 +168,7 @@ def test_the_node_refits_too(road):
         last,
         **given,
         validation_pairs=road.validation_pairs,
-        params=evolution,
+        self_evolve=evolution,
         reward=REWARD,
         seed=road.seed,
         launcher=road.launcher,

@@ -14,12 +14,12 @@ from ser_kedro.preferences.split_job import SplitJob
 
 def split(
     raw_preferences: PreferenceSource,
-    params: SplitParams,
+    data_split: SplitParams,
     seed: int,
     launcher: LauncherParams,
 ) -> dict[str, Reference | dict[str, Any]]:
     """Read, check and split the preferences; report what was dropped and why."""
-    job = SplitJob(source=raw_preferences, params=params, seed=seed)
+    job = SplitJob(source=raw_preferences, params=data_split, seed=seed)
     outputs = run(job, launcher)
     report = outputs["audit_labels"].metrics["data_report"]
     return {**outputs, "data_report": report}

@@ -22,12 +22,12 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 split,
-                inputs=[
-                    "raw_preferences",
-                    "params:data_split",
-                    "params:seed",
-                    "params:launcher",
-                ],
+                inputs={
+                    "raw_preferences": "raw_preferences",
+                    "data_split": "params:data_split",
+                    "seed": "params:seed",
+                    "launcher": "params:launcher",
+                },
                 outputs={part: part for part in PARTS},
                 name="split",
             )

@@ -20,13 +20,13 @@ Scores = dict[str, dict[str, Any]]
 def score_test(
     loop_history: Records,
     test_pairs: HasReference,
-    params: RewardParams,
+    reward: RewardParams,
     launcher: LauncherParams,
 ) -> Scores:
     """Score the test pairs with the model of every loop."""
     pairs = reference_of(test_pairs)
     return {
-        str(loop): voters.score(model, pairs, params, launcher).model_dump(mode="json")
+        str(loop): voters.score(model, pairs, reward, launcher).model_dump(mode="json")
         for loop, model in _models(loop_history).items()
     }
 
@@ -36,7 +36,7 @@ def evaluate_loops(
     test_scores: Scores,
     test_pairs: HasReference,
     audit_labels: HasReference,
-    params: EvaluationParams,
+    evaluation: EvaluationParams,
 ) -> Any:
     """Join the loops' records with the test figures and the audit."""
     from ser_kedro.evidence.history import evolution_history
@@ -46,7 +46,7 @@ def evaluate_loops(
         test_scores,
         reference_of(test_pairs),
         reference_of(audit_labels),
-        params,
+        evaluation,
     )
 
 
@@ -55,7 +55,7 @@ def diagnose(
     test_scores: Scores,
     test_pairs: HasReference,
     raw_preferences: PreferenceSource,
-    params: EvaluationParams,
+    evaluation: EvaluationParams,
 ) -> tuple[dict[str, Any], Any, Any]:
     """Measure calibration, length, sources and difficulty; draw two figures."""
     from ser_kedro.evidence.diagnostics import Measured, diagnostics, figures
@@ -67,15 +67,15 @@ def diagnose(
     }
     kept, pairs = _kept_loop(loop_history), read_table(reference_of(test_pairs))
     world = raw_preferences.known_world
-    found = diagnostics(tested, kept, pairs, params, world)
-    return plain(found), *figures(tested[kept], pairs, params)
+    found = diagnostics(tested, kept, pairs, evaluation, world)
+    return plain(found), *figures(tested[kept], pairs, evaluation)
 
 
 def score_further(
     loop_history: Records,
     test_pairs: HasReference,
     reward: RewardParams,
-    params: EvaluationParams,
+    evaluation: EvaluationParams,
     launcher: LauncherParams,
 ) -> dict[str, Any]:
     """Score other wordings of the test pairs, and further test sets."""
@@ -86,8 +86,8 @@ def score_further(
     seed, kept = models[0], models[_kept_loop(loop_history)]
     pairs = reference_of(test_pairs)
     found = {
-        "consistency": consistency_of(kept, pairs, params, reward, launcher),
-        "external": external_results(seed, kept, params, reward, launcher),
+        "consistency": consistency_of(kept, pairs, evaluation, reward, launcher),
+        "external": external_results(seed, kept, evaluation, reward, launcher),
     }
     return dict(plain(found))
 
@@ -101,7 +101,7 @@ def report(
     data_report: dict[str, Any],
     sft_model: HasReference,
     sft: SftParams,
-    params: EvaluationParams,
+    evaluation: EvaluationParams,
 ) -> tuple[str, Any]:
     """Write the summary and draw the figure."""
     from ser_kedro.evidence import consistency
@@ -115,7 +115,7 @@ def report(
         Reference.model_validate(test_scores["0"]),
         Reference.model_validate(test_scores[str(kept)]),
         reference_of(test_pairs),
-        params,
+        evaluation,
     )
     trained = "skipped" not in reference_of(sft_model).metrics
     labels = LabelBudget.count(data_report, trained and sft.target == "chosen")

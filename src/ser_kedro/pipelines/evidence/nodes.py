@@ -51,31 +51,35 @@ def gather_settings(
     )
 
 
-def compare_arms(settings: Settings) -> Gathered:
+def compare_arms(evidence_settings: Settings) -> Gathered:
     """Run every arm on every draw; return the rewards of the test pairs."""
     from ser_kedro.pipelines.evidence.draws import Cell, foresee
 
-    logger.info("evidence: %s", foresee(settings))
-    share, arms = settings.split.labeled_share, settings.evidence.arms
-    cells = [Cell(arm, seed, share) for seed in settings.evidence.seeds for arm in arms]
-    return _gather(settings, cells)
+    logger.info("evidence: %s", foresee(evidence_settings))
+    share, arms = evidence_settings.split.labeled_share, evidence_settings.evidence.arms
+    cells = [
+        Cell(arm, seed, share)
+        for seed in evidence_settings.evidence.seeds
+        for arm in arms
+    ]
+    return _gather(evidence_settings, cells)
 
 
-def label_efficiency(settings: Settings) -> Gathered:
+def label_efficiency(evidence_settings: Settings) -> Gathered:
     """Run seed and SER for each share of labels; where all are, nothing evolves."""
     from ser_kedro.pipelines.evidence.draws import Cell
 
     # All labels: those of the split's own share, and the pool's given back.
-    whole = ("full", settings.split.labeled_share, ("seed", 1.0))
+    whole = ("full", evidence_settings.split.labeled_share, ("seed", 1.0))
     cells = [
         Cell(arm, seed, at, shown)
-        for seed in settings.evidence.seeds
-        for share in settings.evidence.shares
+        for seed in evidence_settings.evidence.seeds
+        for share in evidence_settings.evidence.shares
         for arm, at, shown in (
             (("seed", share, None), ("ser", share, None)) if share < 1 else (whole,)
         )
     ]
-    return _gather(settings, cells)
+    return _gather(evidence_settings, cells)
 
 
 def _gather(settings: Settings, cells: list[Cell]) -> Gathered:

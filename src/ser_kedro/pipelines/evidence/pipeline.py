@@ -11,29 +11,34 @@ from ser_kedro.pipelines.evidence.nodes import (
     label_efficiency,
 )
 
-_INPUTS = [
-    "raw_preferences",
-    "params:data_split",
-    "params:model",
-    "params:sft",
-    "params:reward",
-    "params:self_evolve",
-    "params:evidence",
-    "params:evaluation",
-    "params:launcher",
-]
+_SECTIONS = (
+    "data_split",
+    "model",
+    "sft",
+    "reward",
+    "self_evolve",
+    "evidence",
+    "evaluation",
+    "launcher",
+)
 
 
 def _pipeline(function: Callable[..., Any], subject: str) -> Pipeline:
     outputs = [f"{subject}_outcomes", f"{subject}_history"]
     gather = node(
         gather_settings,
-        inputs=_INPUTS,
+        inputs={
+            "raw_preferences": "raw_preferences",
+            **{name: f"params:{name}" for name in _SECTIONS},
+        },
         outputs="evidence_settings",
         name="gather_settings",
     )
     measure = node(
-        function, inputs="evidence_settings", outputs=outputs, name=function.__name__
+        function,
+        inputs={"evidence_settings": "evidence_settings"},
+        outputs=outputs,
+        name=function.__name__,
     )
     return pipeline([gather, measure], tags="evidence")
 

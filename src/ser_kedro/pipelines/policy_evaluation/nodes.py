@@ -18,8 +18,8 @@ def answer(
     policy: HasReference,
     sft_model: HasReference,
     test_pairs: HasReference,
-    sampling: PpoParams,
-    params: PolicyEvaluationParams,
+    ppo: PpoParams,
+    policy_evaluation: PolicyEvaluationParams,
     seed: int,
     launcher: LauncherParams,
 ) -> tuple[Reference, Reference]:
@@ -30,9 +30,9 @@ def answer(
                 model=reference_of(model),
                 start=reference_of(sft_model),
                 prompts=reference_of(test_pairs),
-                count=params.prompts,
-                batch_size=params.batch_size,
-                params=sampling,
+                count=policy_evaluation.prompts,
+                batch_size=policy_evaluation.batch_size,
+                params=ppo,
                 seed=seed,
             ),
             launcher,
@@ -47,7 +47,7 @@ def evaluate_policy(
     sft_answers: HasReference,
     raw_preferences: PreferenceSource,
     judge_credentials: dict[str, Any],
-    params: PolicyEvaluationParams,
+    policy_evaluation: PolicyEvaluationParams,
     evaluation: EvaluationParams,
 ) -> dict[str, Any]:
     """Compare the answers by the gold reward where it is known, and by a judge."""
@@ -57,7 +57,7 @@ def evaluate_policy(
         reference_of(policy_answers),
         reference_of(sft_answers),
         raw_preferences.known_world,
-        params.judge,
+        policy_evaluation.judge,
         evaluation,
         judge_credentials,
     )

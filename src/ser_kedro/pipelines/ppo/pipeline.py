@@ -11,16 +11,16 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 train_policy,
-                inputs=[
-                    "sft_model",
-                    "reward_model",
-                    "ppo_prompts",
-                    "raw_preferences",
-                    "params:ppo",
-                    "params:reward",
-                    "params:seed",
-                    "params:launcher",
-                ],
+                inputs={
+                    "sft_model": "sft_model",
+                    "reward_model": "reward_model",
+                    "ppo_prompts": "ppo_prompts",
+                    "raw_preferences": "raw_preferences",
+                    "ppo": "params:ppo",
+                    "reward": "params:reward",
+                    "seed": "params:seed",
+                    "launcher": "params:launcher",
+                },
                 outputs={
                     "policy": "policy",
                     "last_policy": "last_policy",

@@ -12,7 +12,7 @@ def train_seed(
     sft_model: HasReference,
     labeled_pairs: HasReference,
     validation_pairs: HasReference,
-    params: RewardParams,
+    reward: RewardParams,
     seed: int,
     launcher: LauncherParams,
 ) -> Reference:
@@ -21,7 +21,7 @@ def train_seed(
         sft_model=reference_of(sft_model),
         labeled_pairs=(reference_of(labeled_pairs),),
         validation_pairs=reference_of(validation_pairs),
-        params=params,
+        params=reward,
         seed=seed,
         launcher=launcher,
     )

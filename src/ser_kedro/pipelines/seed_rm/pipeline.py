@@ -11,14 +11,14 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 train_seed,
-                inputs=[
-                    "sft_model",
-                    "labeled_pairs",
-                    "validation_pairs",
-                    "params:reward",
-                    "params:seed",
-                    "params:launcher",
-                ],
+                inputs={
+                    "sft_model": "sft_model",
+                    "labeled_pairs": "labeled_pairs",
+                    "validation_pairs": "validation_pairs",
+                    "reward": "params:reward",
+                    "seed": "params:seed",
+                    "launcher": "params:launcher",
+                },
                 outputs="seed_reward_model",
                 name="train_seed",
             )

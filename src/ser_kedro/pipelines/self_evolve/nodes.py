@@ -34,7 +34,7 @@ def self_label(
     unlabeled_pairs: HasReference,
     previous_model: HasReference,
     previous_state: State,
-    params: RewardParams,
+    reward: RewardParams,
     launcher: LauncherParams,
 ) -> Reference:
     """Score the pool with the previous loop's model."""
@@ -45,7 +45,7 @@ def self_label(
         model=reference_of(previous_model),
         unlabeled_pairs=reference_of(unlabeled_pairs),
         state=state,
-        params=params,
+        params=reward,
         launcher=launcher,
     )
 
@@ -55,7 +55,7 @@ def select(
     unlabeled_pairs: HasReference,
     previous_model: HasReference,
     previous_state: State,
-    params: EvolutionParams,
+    self_evolve: EvolutionParams,
     launcher: LauncherParams,
 ) -> tuple[Reference, Reference]:
     """Keep the pairs the model is confident about, labelled by it."""
@@ -67,7 +67,7 @@ def select(
         model=reference_of(previous_model),
         unlabeled_pairs=reference_of(unlabeled_pairs),
         state=state,
-        params=params,
+        params=self_evolve,
         launcher=launcher,
     )
 
@@ -81,7 +81,7 @@ def retrain(
     unlabeled_pairs: HasReference,
     validation_pairs: HasReference,
     previous_state: State,
-    params: EvolutionParams,
+    self_evolve: EvolutionParams,
     reward: RewardParams,
     seed: int,
     launcher: LauncherParams,
@@ -100,7 +100,7 @@ def retrain(
         unlabeled_pairs=reference_of(unlabeled_pairs),
         validation_pairs=reference_of(validation_pairs),
         state=state,
-        params=params,
+        params=self_evolve,
         reward=reward,
         seed=seed,
         launcher=launcher,
@@ -113,7 +113,7 @@ def judge_progress(
     selection: HasReference,
     remaining: HasReference,
     previous_state: State,
-    params: EvolutionParams,
+    self_evolve: EvolutionParams,
 ) -> State:
     """Compare with the best model so far on the validation pairs; stop or go on."""
     state = EvolutionState.model_validate(previous_state)
@@ -125,8 +125,8 @@ def judge_progress(
         selection=reference_of(selection),
         remaining=reference_of(remaining),
         state=state,
-        params=params,
-        last_loop=params.last_loop(max_loops()),
+        params=self_evolve,
+        last_loop=self_evolve.last_loop(max_loops()),
     ).model_dump(mode="json")
 
 
@@ -136,21 +136,21 @@ def finish(
     labeled_pairs: HasReference,
     unlabeled_pairs: HasReference,
     validation_pairs: HasReference,
-    params: EvolutionParams,
+    self_evolve: EvolutionParams,
     reward: RewardParams,
     seed: int,
     launcher: LauncherParams,
 ) -> tuple[Reference, list[dict[str, Any]]]:
     """Return the model that is kept, refitted if asked, and the record of each loop."""
     state = EvolutionState.model_validate(last_state)
-    if params.refit:
+    if self_evolve.refit:
         state = steps.refit(
             state=state,
             sft_model=reference_of(sft_model),
             labeled_pairs=reference_of(labeled_pairs),
             unlabeled_pairs=reference_of(unlabeled_pairs),
             validation_pairs=reference_of(validation_pairs),
-            params=params,
+            params=self_evolve,
             reward=reward,
             seed=seed,
             launcher=launcher,

@@ -13,7 +13,7 @@ def fine_tune(
     sft_pairs: HasReference,
     unlabeled_pairs: HasReference,
     model: ModelParams,
-    params: SftParams,
+    sft: SftParams,
     seed: int,
     launcher: LauncherParams,
 ) -> Reference:
@@ -21,8 +21,8 @@ def fine_tune(
     job = SftJob(
         model=model,
         pairs=reference_of(sft_pairs),
-        pool=None if params.pool == "none" else reference_of(unlabeled_pairs),
-        params=params,
+        pool=None if sft.pool == "none" else reference_of(unlabeled_pairs),
+        params=sft,
         seed=seed,
     )
     return run(job, launcher)["model"]

@@ -11,14 +11,14 @@ def create_pipeline() -> Pipeline:
         [
             node(
                 fine_tune,
-                inputs=[
-                    "sft_pairs",
-                    "unlabeled_pairs",
-                    "params:model",
-                    "params:sft",
-                    "params:seed",
-                    "params:launcher",
-                ],
+                inputs={
+                    "sft_pairs": "sft_pairs",
+                    "unlabeled_pairs": "unlabeled_pairs",
+                    "model": "params:model",
+                    "sft": "params:sft",
+                    "seed": "params:seed",
+                    "launcher": "params:launcher",
+                },
                 outputs="sft_model",
                 name="fine_tune",
             )
