@@ -75,7 +75,7 @@ def made_up(count: int) -> Iterator[Any]:
 
 def main() -> None:
     """Score one table."""
-    from ser_kedro.launch.reference import PROJECT_VARIABLE, Reference
+    from ser_kedro.launch.reference import PROJECT_VARIABLE, ModelRef
     from ser_kedro.launch.table import write_table
     from ser_kedro.preferences.schema import UNLABELED
 
@@ -94,10 +94,8 @@ def main() -> None:
     # Imports what is imported late.
     Scorer.load(folder / "model", Scoring(max_length=64, score_tokens=64))
     job = ScoreJob(
-        model=Reference(kind="reward_model", path="model", fingerprint="made up"),
-        pairs=Reference(
-            kind="table", path=table.file, fingerprint="made up", rows=table.rows
-        ),
+        model=ModelRef(kind="reward_model", path="model", fingerprint="made up"),
+        pairs=table,
         max_length=64,
         score_tokens=2048,
     )

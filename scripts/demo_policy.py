@@ -27,12 +27,13 @@ from ser_kedro.evidence.policy import gold_of_answers
 from ser_kedro.evidence.policy_params import PolicyEvaluationParams
 from ser_kedro.evidence.road import ControlRoad
 from ser_kedro.launch.json import write_json
-from ser_kedro.launch.reference import PROJECT_VARIABLE, Reference
+from ser_kedro.launch.reference import PROJECT_VARIABLE, ModelRef, TableRef
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import read_table
 from ser_kedro.policy.answers import AnswersJob
-from ser_kedro.policy.ppo_job import PpoJob
+from ser_kedro.policy.ppo_job import PpoJob, PpoOutputs
 from ser_kedro.policy.ppo_params import PpoParams
+from ser_kedro.preferences.split_job import SplitOutputs
 from ser_kedro.preferences.world import WorldParams
 
 DOCS = ROOT / "docs"
@@ -57,7 +58,7 @@ class Draw:
     """One draw of the demo: its road, its world and its parameters."""
 
     road: ControlRoad
-    tables: dict[str, Reference]
+    tables: SplitOutputs
     world: WorldParams
     ppo: PpoParams
     evaluation: PolicyEvaluationParams
@@ -76,7 +77,7 @@ class Draw:
             PolicyEvaluationParams.model_validate(values["policy_evaluation"]),
         )
 
-    def reward_models(self, wanted: list[str]) -> dict[str, Reference]:
+    def reward_models(self, wanted: list[str]) -> dict[str, ModelRef]:
         """Return the reward models of some arms."""
         makers = {
             "seed": lambda road: road.seed_model(),
@@ -85,7 +86,7 @@ class Draw:
         }
         return {arm: makers[arm](self.road) for arm in wanted}
 
-    def train(self, reward_model: Reference, **changes: Any) -> dict[str, Reference]:
+    def train(self, reward_model: ModelRef, **changes: Any) -> PpoOutputs:
         """Train a policy against a reward model, as the node of ``ppo`` does."""
         job = PpoJob(
             sft_model=self.road.sft_model,
@@ -101,7 +102,7 @@ class Draw:
         print(f"ppo {job.fingerprint[:12]}: {time.monotonic() - begun:.0f} s")
         return outputs
 
-    def answers(self, model: Reference) -> Any:
+    def answers(self, model: ModelRef) -> Any:
         """Return a model's answers to prompts of the test pairs."""
         job = AnswersJob(
             model=model,
@@ -119,7 +120,7 @@ class Draw:
         return gold_of_answers(self.world, answers)
 
 
-def held_out(history: Reference) -> list[dict[str, Any]]:
+def held_out(history: TableRef) -> list[dict[str, Any]]:
     """Return the rows of the steps at which the policy was evaluated."""
     rows: list[dict[str, Any]] = read_table(history).to_pylist()
     return [row for row in rows if row["held_out_kl"] is not None]
@@ -145,7 +146,7 @@ def matched_steps(histories: dict[str, list[dict[str, Any]]]) -> dict[str, int]:
     }
 
 
-def kept(draw: Draw, models: dict[str, Reference]) -> dict[str, Any]:
+def kept(draw: Draw, models: dict[str, ModelRef]) -> dict[str, Any]:
     """Return answers of the SFT model, and of what ``kedro run`` would keep."""
     made = draw.train(models["evolved"])
     return {
@@ -155,7 +156,7 @@ def kept(draw: Draw, models: dict[str, Reference]) -> dict[str, Any]:
 
 
 def matched(
-    draw: Draw, models: dict[str, Reference]
+    draw: Draw, models: dict[str, ModelRef]
 ) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]], dict[str, int]]:
     """Return answers at a common KL by arm, the arms' evaluations, and their steps."""
     trained = {arm: draw.train(model) for arm, model in models.items()}

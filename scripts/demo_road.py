@@ -13,12 +13,13 @@ from ser_kedro.evidence.history import correct_pairs
 from ser_kedro.evidence.params import EvaluationParams
 from ser_kedro.evidence.road import ControlRoad
 from ser_kedro.evolution.params import EvolutionParams
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import ModelRef, TableRef
 from ser_kedro.pipelines.evidence import draws
 from ser_kedro.pipelines.evidence.settings import Settings
 from ser_kedro.pipelines.self_evolve.loops import max_loops
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.preferences.split import SplitParams
+from ser_kedro.preferences.split_job import SplitOutputs
 from ser_kedro.reward import voters
 from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
 
@@ -53,7 +54,7 @@ def parameters(overrides: dict[str, Any]) -> dict[str, Any]:
 
 def build(
     seed: int, overrides: dict[str, Any] | None = None
-) -> tuple[ControlRoad, dict[str, Reference]]:
+) -> tuple[ControlRoad, SplitOutputs]:
     """Return the road of one draw, all of it drawn from ``seed``, and its tables."""
     values = parameters(overrides or {})
     evolution = EvolutionParams.model_validate(values["self_evolve"])
@@ -71,7 +72,7 @@ def build(
     return draws.build(settings, seed)
 
 
-def accuracy(road: ControlRoad, model: Reference, test_pairs: Reference) -> float:
+def accuracy(road: ControlRoad, model: ModelRef, test_pairs: TableRef) -> float:
     """Return the model's accuracy on the test pairs, in [0, 1]."""
     scores = voters.score(model, test_pairs, road.reward, road.launcher)
     return float(correct_pairs(scores).mean())

@@ -27,9 +27,9 @@ from typing import Any, ClassVar
 from tabulate import tabulate
 
 from ser_kedro.launch import rank
-from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.job import NOT_MINE, Job
 from ser_kedro.launch.params import INLINE, LauncherParams
-from ser_kedro.launch.reference import Reference, project_root
+from ser_kedro.launch.reference import ModelRef, TableRef, project_root
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "launchers.md"
@@ -64,19 +64,20 @@ class Road(Job):
     stage: ClassVar[str] = "road"
     distributed: ClassVar[bool] = True
 
-    sft_pairs: Reference
-    labeled: Reference
-    validation: Reference
-    pool: Reference
+    sft_pairs: TableRef
+    labeled: TableRef
+    validation: TableRef
+    pool: TableRef
     lora: bool
     packing: bool
 
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> dict[str, TableRef]:
         """Write ``sft``, ``reward_model`` and ``scores``, a folder each."""
         from ser_kedro.reward.score import ScoreJob
 
-        model = self._do(sft_job(self.sft_pairs, lora=self.lora), workspace)
-        reward = self._do(self._training(model), workspace)
+        sft = sft_job(self.sft_pairs, lora=self.lora)
+        model = self._do(sft, workspace)["model"]
+        reward = self._do(self._training(model), workspace)["model"]
         scores = ScoreJob(
             model=reward,
             pairs=self.pool,
@@ -84,10 +85,12 @@ class Road(Job):
             score_tokens=600,
             packing=self.packing,
         )
-        self._do(scores, workspace)
-        return {"scores": Output(kind="table", file="scores/scores.arrow")}
+        scored = self._do(scores, workspace).get("scores")
+        if scored is None:
+            return NOT_MINE
+        return {"scores": scored.model_copy(update={"path": "scores/scores.arrow"})}
 
-    def _training(self, model: Reference) -> Job:
+    def _training(self, model: ModelRef) -> Job:
         return reward_job(
             model,
             self.labeled,
@@ -97,17 +100,19 @@ class Road(Job):
             micro_tokens=400,  # cuts each step into several passes
         )
 
-    def _do(self, job: Job, workspace: Path) -> Reference:
+    def _do(self, job: Job, workspace: Path) -> dict[str, Any]:
         folder = workspace / job.stage
         folder.mkdir(exist_ok=True)
-        job.work(folder)
+        made = job.work(folder)
         rank.barrier()
-        path = (folder / "model").relative_to(project_root()).as_posix()
-        kind = "reward_model" if job.stage == "reward_model" else "language_model"
-        return Reference(kind=kind, path=path, fingerprint=job.fingerprint)  # type: ignore[arg-type]
+        inside = folder.relative_to(project_root())
+        return {
+            name: one.model_copy(update={"path": (inside / one.path).as_posix()})
+            for name, one in made.items()
+        }
 
 
-def sft_job(pairs: Reference, *, lora: bool) -> Job:
+def sft_job(pairs: TableRef, *, lora: bool) -> Job:
     """Describe the tuning of a tiny model."""
     from ser_kedro.policy.sft import SftJob
     from ser_kedro.reward.params import ModelParams, ScratchParams, SftParams
@@ -121,9 +126,9 @@ def sft_job(pairs: Reference, *, lora: bool) -> Job:
 
 
 def reward_job(
-    start: Reference,
-    pairs: Reference,
-    validation: Reference,
+    start: ModelRef,
+    pairs: TableRef,
+    validation: TableRef,
     *,
     lora: bool,
     **changes: Any,
@@ -145,7 +150,7 @@ def reward_job(
     )
 
 
-def long_job(start: Reference) -> Job:
+def long_job(start: ModelRef) -> Job:
     """Describe a training that is long enough to be killed in its middle."""
     data = tables()
     return reward_job(
@@ -174,7 +179,7 @@ def _training(lora: bool) -> dict[str, Any]:
     }
 
 
-def tables() -> dict[str, Reference]:
+def tables() -> dict[str, TableRef]:
     """Write pairs of the demo world into the project, by the part they play."""
     import pyarrow as pa
 
@@ -207,12 +212,8 @@ def tables() -> dict[str, Reference]:
     for name, part in parts.items():
         batch = pa.RecordBatch.from_pylist(part, LABELED)
         output = write_table(folder, name, [batch], LABELED)
-        made[name] = Reference(
-            kind="table",
-            path=f"data/store/tables/{output.file}",
-            fingerprint=output.digest or "",
-            rows=output.rows,
-        )
+        path = f"data/store/tables/{output.path}"
+        made[name] = output.model_copy(update={"path": path})
     return made
 
 

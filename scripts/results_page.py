@@ -35,7 +35,7 @@ from ser_kedro.evidence.results import (
     results_page,
 )
 from ser_kedro.launch.json import plain, read_json, write_json
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import TableRef
 from ser_kedro.launch.table import map_table, read_table
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -86,7 +86,7 @@ def outcomes(file: Path) -> pa.Table:
     """
     try:
         if file.suffix == ".json":
-            table = read_table(Reference.model_validate(read_json(file)))
+            table = read_table(TableRef.model_validate(read_json(file)))
         else:
             table = map_table(file)
     except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 from hypothesis import settings
 
-from ser_kedro.launch.reference import PROJECT_VARIABLE, Reference, project_root
+from ser_kedro.launch.reference import PROJECT_VARIABLE, project_root
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import write_table
 from ser_kedro.preferences.schema import LABELED, UNLABELED
@@ -45,12 +45,7 @@ def put_table(name, rows, schema):
     folder.mkdir(parents=True, exist_ok=True)
     batch = pa.RecordBatch.from_pylist(rows, schema)
     output = write_table(folder, name, [batch], schema)
-    return Reference(
-        kind="table",
-        path=f"data/store/tables/{output.file}",
-        fingerprint=output.digest,
-        rows=output.rows,
-    )
+    return output.model_copy(update={"path": f"data/store/tables/{output.path}"})
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def history(project):
 
 
 def records(project):
-    return json.loads(latest(project, "loop_history.json").read_text())
+    return json.loads(latest(project, "loop_history.json").read_text())["records"]
 
 
 def weights(project, record):

@@ -40,12 +40,13 @@ with KedroSession.create(env="test") as session:
     for name in NAMES:
         item = catalog.load(name)
         loaded[name] = {"type": type(item).__name__}
-        if hasattr(item, "cache_files"):
-            loaded[name] |= {"rows": len(item), "mapped": len(item.cache_files)}
-            loaded[name]["columns"] = item.column_names
+        if hasattr(item, "open"):
+            table = item.open()
+            loaded[name] |= {"rows": item.rows, "mapped": len(table.cache_files)}
+            loaded[name]["columns"] = table.column_names
         if hasattr(item, "base_model"):
             loaded[name] |= {
-                "path": str(item.path), "there": item.path.is_dir(),
+                "path": str(item.location), "there": item.location.is_dir(),
                 "fingerprint": item.fingerprint, "base_model": item.base_model,
                 "metrics": item.metrics,
             }
@@ -154,7 +155,7 @@ def test_status_and_outcome_agree(road):
 
 def test_kept_model_is_the_one_of_the_table(road):
     kept = history(road).loc[lambda frame: frame["selected_model"], "loop"].iloc[0]
-    records = json.loads(file(road, "loop_history.json").read_text())
+    records = json.loads(file(road, "loop_history.json").read_text())["records"]
     reward_model = json.loads(file(road, "reward_model.json").read_text())
     assert reward_model == records[kept]["model"]
 
@@ -172,15 +173,17 @@ def test_model_references_say_what_is_known(road, name):
 
 
 @pytest.mark.parametrize("name", [*MODELS, "self_evolve.loop_1.reward_model"])
-def test_models_load_as_checkpoints(loaded, name):
+def test_models_load_as_references(loaded, name):
     found = loaded[name]
-    assert found["type"] == "Checkpoint" and found["there"]
+    assert found["type"] == "ModelRef" and found["there"]
     assert found["fingerprint"] and found["base_model"] == "test" and found["metrics"]
     assert loaded["parameters"] > 1000
 
 
 @pytest.mark.parametrize("name", [*TABLES, "self_evolve.loop_1.selection"])
 def test_tables_load_memory_mapped(loaded, name):
+    kind = "SelectionRef" if name.endswith("selection") else "TableRef"
+    assert loaded[name]["type"] == kind
     assert loaded[name]["rows"] > 0 and loaded[name]["mapped"] == 1
 
 
@@ -194,7 +197,7 @@ def test_other_data_load(loaded):
     kinds = {name: loaded[name]["type"] for name in (*FRAMES, *OTHERS)}
     assert kinds == {
         "evolution_history": "DataFrame",
-        "loop_history": "list",
+        "loop_history": "EvolutionState",
         "data_report": "dict",
         "evolution_summary": "str",
         "evolution_figure": "Figure",

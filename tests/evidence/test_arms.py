@@ -15,7 +15,7 @@ from ser_kedro.evidence.outcome_job import GatherJob, OutcomeJob
 from ser_kedro.evidence.outcome_schema import OUTCOMES
 from ser_kedro.evidence.road import ControlRoad, Road
 from ser_kedro.evolution.params import EvolutionParams
-from ser_kedro.launch.reference import Reference, project_root
+from ser_kedro.launch.reference import ModelRef, project_root
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import map_table, read_table
 from ser_kedro.pipelines.self_evolve.nodes import finish
@@ -135,7 +135,7 @@ def test_refit_takes_the_labels_that_chose_the_loop(road, loops):
     assert (loop > 0) == (loops > 0)
     refitted = replace(road, evolution=EVOLUTION.model_copy(update={"refit": True}))
     arm = run_arm("ser", refitted)
-    trained = Reference.model_validate(job_of(arm.model)["model"])
+    trained = ModelRef.model_validate(job_of(arm.model)["model"])
     validation = human(read_table(road.validation_pairs).to_pylist())
     before = trained_on(plain.model)
     assert validation.keys().isdisjoint(before)
@@ -163,7 +163,7 @@ def test_the_node_refits_too(road):
         name: getattr(road, name)
         for name in ("sft_model", "labeled_pairs", "unlabeled_pairs")
     }
-    last = run_arm("ser", road).state.model_dump(mode="json")
+    last = run_arm("ser", road).state
     model, history = finish(
         last,
         **given,
@@ -174,14 +174,13 @@ def test_the_node_refits_too(road):
         launcher=road.launcher,
     )
     assert model == arm.model
-    (kept,) = [row for row in history if row["selected_model"]]
-    assert kept["outcome"] == "refit" and kept == history[-1]
+    assert history == arm.state and history.records[-1].outcome == "refit"
 
 
 def test_refit_learns_the_human_labels_whatever_the_loops_did(road):
     changes = {"refit": True, "keep_seed_labels": False}
     arm = run_arm("ser", replace(road, evolution=EVOLUTION.model_copy(update=changes)))
-    trained = trained_on(Reference.model_validate(job_of(arm.model)["model"]))
+    trained = trained_on(ModelRef.model_validate(job_of(arm.model)["model"]))
     for table in (road.labeled_pairs, road.validation_pairs):
         assert human(read_table(table).to_pylist()).items() <= trained.items()
 
@@ -302,7 +301,7 @@ def test_leaky_keeps_right_self_labels_alone(road, everyone, labels):
     right = [row for row in rows(first) if row["chosen"] == everyone[row["pair_id"]]]
     assert rows(kept) == right
     assert 0 < len(right) < first.rows
-    assert kept.metrics["status"] == first.metrics["status"]
+    assert kept.status == first.status
 
 
 def test_more_human_has_as_many_labels_as_ser_gave(road, everyone):

@@ -10,10 +10,12 @@ from ser_kedro.evidence.history import (
     self_label_accuracy,
 )
 from ser_kedro.evidence.params import EvaluationParams
-from ser_kedro.launch.reference import Reference
+from ser_kedro.evidence.test_scores import TestScores
+from ser_kedro.evolution.state import EvolutionState, LoopRecord
+from ser_kedro.launch.reference import ModelRef
 from ser_kedro.preferences.schema import AUDIT, LABELED
 from ser_kedro.reward.score import SCORES
-from ser_kedro.reward.select import SELECTED
+from ser_kedro.reward.select import SELECTED, as_selection
 
 PARAMS = EvaluationParams(resamples=200)
 IDS = [f"{number:032x}" for number in range(6)]
@@ -59,17 +61,19 @@ def selection(table):
         dict.fromkeys(SELECTED.names) | {"pair_id": IDS[n], "a_preferred": preferred}
         for n, preferred in ((4, True), (1, False), (3, True))
     ]
-    return table("selection", rows, SELECTED)
+    return as_selection(table("selection", rows, SELECTED), "1")
 
 
 def model(accuracy):
-    encoding = {"rows": 9, "kept": 8, "overlong": 2, "equal": 1}
     metrics = {
         "validation_accuracy": accuracy,
         "validation_log_loss": 0.5,
-        "encoding": encoding,
+        "pairs": 9,
+        "trained_pairs": 8,
+        "overlong_pairs": 2,
+        "equal_pairs": 1,
     }
-    return Reference(
+    return ModelRef(
         kind="reward_model", path="m", fingerprint=str(accuracy), metrics=metrics
     )
 
@@ -82,9 +86,8 @@ def record(loop, **known):
         "selected": 0,
         "pool_left": 1.0,
         "outcome": "skipped",
-        "selected_model": False,
     }
-    return blank | known
+    return LoopRecord(**blank | known)
 
 
 @pytest.fixture
@@ -93,16 +96,27 @@ def history(tested, scored, audit, selection):
     first = {"status": "1", "outcome": "improved", "model": model(0.8), "selected": 3}
     records = [
         record(0, **seed),
-        record(1, **first, selection=selection, pool_left=0.5, selected_model=True),
-        record(2, status="stop", outcome="no_confident_pairs", pool_left=0.5)
-        | {"stop_reason": "no_confident_pairs", "selection": selection},
+        record(1, **first, selection=selection, pool_left=0.5),
+        record(
+            2,
+            status="stop",
+            outcome="no_confident_pairs",
+            pool_left=0.5,
+            stop_reason="no_confident_pairs",
+            selection=selection,
+        ),
         record(3, pool_left=0.5),
     ]
-    scores = {
-        "0": scored("zero", [1, 1, 1, 0, 0, 0.5]).model_dump(),
-        "1": scored("one", [1, 1, 1, 1, 1, 0]).model_dump(),
-    }
-    return evolution_history(records, scores, tested, audit, PARAMS)
+    state = EvolutionState(
+        best_loop=1, best=records[1].model, pool_size=6, records=tuple(records)
+    )
+    scores = TestScores(
+        {
+            0: scored("zero", [1, 1, 1, 0, 0, 0.5]),
+            1: scored("one", [1, 1, 1, 1, 1, 0]),
+        }
+    )
+    return evolution_history(state, scores, tested, audit, PARAMS)
 
 
 def test_ties_count_half(scored):
@@ -124,6 +138,8 @@ def test_figures_where_a_model_was_trained(history):
     assert history["validation_accuracy"].iloc[:2].tolist() == [0.7, 0.8]
     figures = ["test_accuracy", "test_accuracy_low", "validation_log_loss"]
     assert history[figures].iloc[2:].isna().all(axis=None)
+    counts = ["trained_pairs", "overlong_pairs", "equal_pairs"]
+    assert history[counts].iloc[0].tolist() == [8, 2, 1]
 
 
 def test_self_labels_only_where_some_were_selected(history):

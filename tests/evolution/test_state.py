@@ -8,15 +8,15 @@ from ser_kedro.evolution.state import (
     begin,
     skip,
 )
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import ModelRef, TableRef
 
 
 def model(name):
-    return Reference(kind="reward_model", path=name, fingerprint=name)
+    return ModelRef(kind="reward_model", path=name, fingerprint=name)
 
 
 def rows(count):
-    return Reference(kind="table", path="rows", fingerprint=str(count), rows=count)
+    return TableRef(path="rows", fingerprint=str(count), rows=count)
 
 
 SEED = model("seed")

@@ -94,10 +94,10 @@ PARENT = """
     import sys
     from pathlib import Path
     import launcher_matrix as matrix
-    from ser_kedro.launch.reference import Reference
+    from ser_kedro.launch.reference import ModelRef
     from ser_kedro.launch.run import run
     matrix.project(Path(sys.argv[1]))
-    start = Reference.model_validate_json(sys.argv[2])
+    start = ModelRef.model_validate_json(sys.argv[2])
     run(matrix.long_job(start), matrix.launcher("zero2"))
 """
 

@@ -8,16 +8,16 @@ import pytest
 
 from ser_kedro.launch.files import hash_file, hash_folder
 from ser_kedro.launch.job import Job, code_hash
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import TableRef
 from ser_kedro.reward.params import ModelParams, ScratchParams
 
-INPUT = Reference(kind="table", path="a.arrow", fingerprint="1" * 32, rows=3)
+INPUT = TableRef(path="a.arrow", fingerprint="1" * 32, rows=3)
 
 
 class Example(Job):
     stage: ClassVar[str] = "example"
 
-    pairs: Reference = INPUT
+    pairs: TableRef = INPUT
     size: int = 1
 
 

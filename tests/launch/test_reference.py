@@ -1,17 +1,48 @@
+import json
+
+import pyarrow as pa
 import pytest
+from pydantic import ValidationError
 
 from ser_kedro.errors import StoreError
-from ser_kedro.launch.checkpoint import Checkpoint
+from ser_kedro.launch.job import Job
 from ser_kedro.launch.reference import (
+    ANY_REF,
+    NOTHING,
     PROJECT_VARIABLE,
-    Reference,
+    AnyTable,
+    DocumentRef,
+    ModelRef,
+    SelectionRef,
+    TableRef,
     project_root,
-    reference_of,
 )
+from ser_kedro.launch.table import write_table
 
-REFERENCE = Reference(
+MODEL = ModelRef(
     kind="reward_model", path="data/store/x/y", fingerprint="abc", base_model="tiny"
 )
+OTHER = MODEL.model_copy(update={"fingerprint": "def"})
+TABLE = TableRef(path="data/store/t.arrow", fingerprint="123", rows=5)
+SELECTION = SelectionRef(path="data/s.arrow", fingerprint="456", rows=3, status="1")
+ALL = [
+    MODEL,
+    MODEL.model_copy(update={"voters": (OTHER,), "backbone": OTHER}),
+    TABLE,
+    SELECTION,
+    DocumentRef(path="data/store/d.json", fingerprint="789"),
+    NOTHING,
+]
+
+
+class Reads(Job):
+    """Has an input of each kind."""
+
+    stage = "reads"
+
+    model: ModelRef = MODEL
+    tables: tuple[AnyTable, ...] = (TABLE, SELECTION)
+    rows: TableRef | None = None
 
 
 @pytest.fixture
@@ -25,31 +56,71 @@ def folder(tmp_path, monkeypatch):
 
 def test_a_reference_points_into_the_project(project):
     path = project / "data" / "store" / "x" / "y"
+    assert not MODEL.is_there
     path.mkdir(parents=True)
 
-    assert REFERENCE.location == path
+    assert MODEL.location == path
+    assert MODEL.is_there
 
 
 def test_a_reference_to_nothing_says_what_to_do(project):
-    with pytest.raises(
-        StoreError, match="reward_model abc: nothing at .*/x/y; run the"
-    ):
-        _ = REFERENCE.location
+    with pytest.raises(StoreError, match="abc: nothing at .*/x/y; run the"):
+        _ = MODEL.location
 
 
-def test_a_reference_survives_json():
-    assert Reference.model_validate_json(REFERENCE.model_dump_json()) == REFERENCE
+@pytest.mark.parametrize("reference", ALL, ids=lambda each: each.kind)
+def test_a_reference_survives_json(reference):
+    text = json.dumps(ANY_REF.dump_python(reference, mode="json"))
+
+    assert ANY_REF.validate_json(text) == reference
 
 
-def test_inside_an_identity_a_reference_is_its_fingerprint():
-    assert REFERENCE.model_dump(context={"identity": True}) == "abc"
+def test_metrics_are_numbers():
+    assert MODEL.model_copy(update={"metrics": {"steps": 3}}).metrics == {"steps": 3}
+    with pytest.raises(ValidationError):
+        ModelRef(**dict(MODEL) | {"metrics": {"status": "stop"}})
 
 
-def test_what_was_loaded_knows_its_reference(project):
-    checkpoint = Checkpoint(REFERENCE)
+def test_a_number_that_is_none_is_left_out():
+    """JSON has no word for it, and a catalog version must load again."""
+    metrics = {"loss": float("nan"), "worst": float("inf"), "gold": None, "steps": 3}
 
-    assert reference_of(checkpoint) is reference_of(REFERENCE) is REFERENCE
-    assert (checkpoint.fingerprint, checkpoint.base_model) == ("abc", "tiny")
+    assert ModelRef(**dict(MODEL) | {"metrics": metrics}).metrics == {"steps": 3}
+
+
+class TestIdentity:
+    """What a job's fingerprint knows of its inputs."""
+
+    def changed(self, **changes):
+        return Reads(**changes).fingerprint != Reads().fingerprint
+
+    def test_is_the_fingerprint_alone(self):
+        moved = {"path": "elsewhere", "metrics": {"steps": 9}, "base_model": "b"}
+        assert not self.changed(model=MODEL.model_copy(update=moved))
+        assert self.changed(model=OTHER)
+        assert self.changed(rows=TABLE)
+
+    def test_knows_who_labels_with_a_model(self):
+        voting = MODEL.model_copy(update={"voters": (OTHER,)})
+        assert self.changed(model=voting)
+
+    def test_knows_the_status_of_a_selection(self):
+        other = SELECTION.model_copy(update={"status": "2"})
+        assert self.changed(tables=(TABLE, other))
+
+    def test_is_the_same_in_a_rank(self):
+        again = Reads.model_validate_json(Reads().model_dump_json())
+        assert again == Reads() and again.fingerprint == Reads().fingerprint
+
+
+def test_a_table_opens_memory_mapped(project):
+    batch = pa.RecordBatch.from_pydict({"n": [1, 2, 3]})
+    table = write_table(project, "t", [batch], batch.schema)
+
+    opened = table.open()
+
+    assert opened["n"] == [1, 2, 3] and len(opened.cache_files) == 1
+    assert table.to_pandas()["n"].tolist() == [1, 2, 3]
 
 
 def test_the_environment_names_the_project(project):

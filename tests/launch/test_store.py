@@ -12,9 +12,10 @@ import pytest
 
 from ser_kedro.errors import StoreError
 from ser_kedro.launch import store
-from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.job import Job
 from ser_kedro.launch.json import read_json, write_json
 from ser_kedro.launch.params import LauncherParams
+from ser_kedro.launch.reference import TableRef
 from ser_kedro.launch.run import NotFinished, look_only, run
 
 
@@ -30,7 +31,7 @@ class Count(Job):
         with open(self.log, "a") as file:
             file.write("worked\n")
         (workspace / "x.txt").write_text(str(self.number))
-        return {"x": Output(kind="table", file="x.txt", digest="d", rows=1)}
+        return {"x": TableRef(path="x.txt", fingerprint="d", rows=1)}
 
 
 class FailOnce(Count):
@@ -213,7 +214,8 @@ def test_two_processes_at_once_work_once(project, log):
             import sys, time
             from pathlib import Path
             from typing import ClassVar
-            from ser_kedro.launch.job import Job, Output
+            from ser_kedro.launch.job import Job
+            from ser_kedro.launch.reference import TableRef
             from ser_kedro.launch.run import run
 
             class Slow(Job):
@@ -225,7 +227,7 @@ def test_two_processes_at_once_work_once(project, log):
                         file.write("worked\\n")
                     time.sleep(0.4)
                     (workspace / "x").write_text("done")
-                    return {"x": Output(kind="table", file="x")}
+                    return {"x": TableRef(path="x", fingerprint="d", rows=1)}
 
             """
         )

@@ -2,15 +2,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from ser_kedro.launch.checkpoint import StoredTable
-from ser_kedro.launch.reference import Reference
-from ser_kedro.launch.table import (
-    map_table,
-    preview_rows,
-    read_table,
-    reorder,
-    write_table,
-)
+from ser_kedro.launch.table import map_table, reorder, write_document, write_table
 
 SCHEMA = pa.schema([("n", pa.int64()), ("text", pa.string())])
 ROWS = [{"n": n, "text": "x" * n} for n in range(10)]
@@ -23,7 +15,7 @@ def batch(rows):
 def test_round_trip(tmp_path):
     output = write_table(tmp_path, "t", [batch(ROWS[:4]), batch(ROWS[4:])], SCHEMA)
 
-    assert output.file == "t.arrow"
+    assert output.path == "t.arrow"
     assert output.rows == 10
     assert map_table(tmp_path / "t.arrow").to_pylist() == ROWS
 
@@ -32,7 +24,7 @@ def test_equal_content_has_an_equal_digest(tmp_path):
     one = write_table(tmp_path, "one", [batch(ROWS)], SCHEMA)
     two = write_table(tmp_path, "two", [batch(ROWS)], SCHEMA, {"metric": 1})
 
-    assert one.digest == two.digest
+    assert one.fingerprint == two.fingerprint
     assert two.metrics == {"metric": 1}
 
 
@@ -40,7 +32,7 @@ def test_other_content_has_another_digest(tmp_path):
     one = write_table(tmp_path, "one", [batch(ROWS)], SCHEMA)
     two = write_table(tmp_path, "two", [batch(ROWS[::-1])], SCHEMA)
 
-    assert one.digest != two.digest
+    assert one.fingerprint != two.fingerprint
 
 
 def test_rows_are_read_when_they_are_used(tmp_path):
@@ -92,42 +84,14 @@ def test_reordered_rows_have_the_digest_of_the_same_rows(tmp_path):
     taken = write_table(tmp_path, "one", reorder(table, [5, 2]), SCHEMA)
     fresh = write_table(tmp_path, "two", [batch([ROWS[5], ROWS[2]])], SCHEMA)
 
-    assert taken.digest == fresh.digest
+    assert taken.fingerprint == fresh.fingerprint
 
 
-def test_a_reference_to_a_table(project):
-    output = write_table(project, "t", [batch(ROWS)], SCHEMA)
-    reference = Reference(kind="table", path="t.arrow", fingerprint=output.digest)
-
-    stored = StoredTable.open(reference)
-
-    assert read_table(reference).to_pylist() == ROWS
-    assert stored.reference == reference
-    assert stored[3] == ROWS[3]
-
-
-def test_preview(project):
-    schema = pa.schema(
-        [
-            (
-                "prompt",
-                pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())])),
-            ),
-            ("p", pa.float64()),
-            ("text", pa.string()),
-        ]
+def test_a_document_is_known_by_its_content(project):
+    one, two = (
+        write_document(project, name, {"rows": [1, None, "ü"]}) for name in "ab"
     )
-    row = {
-        "prompt": [{"role": "user", "content": "hi"}],
-        "p": 0.12345,
-        "text": "y" * 500,
-    }
-    write_table(project, "t", [pa.RecordBatch.from_pylist([row] * 5, schema)], schema)
-    reference = Reference(kind="table", path="t.arrow", fingerprint="x")
 
-    columns, rows = preview_rows(reference, 2)
-
-    assert columns == ["prompt", "p", "text"]
-    assert len(rows) == 2
-    assert rows[0][:2] == ["user: hi", "0.123"]
-    assert len(rows[0][2]) == 120
+    assert one.fingerprint == two.fingerprint
+    assert one.read() == {"rows": [1, None, "ü"]}
+    assert write_document(project, "c", {}).fingerprint != one.fingerprint

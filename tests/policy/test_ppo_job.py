@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from ser_kedro.errors import PolicyError
-from ser_kedro.launch.checkpoint import Checkpoint
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import read_table
 from ser_kedro.policy.ppo import Ppo
@@ -46,8 +45,8 @@ def test_the_scorer_scores_as_the_model_does(reward_model, train_rows):
 def test_the_policy_is_a_plain_language_model(job, sft_model, lora):
     outputs = run(job(lora=lora, kl_bound=1e6))
 
-    before = state(Checkpoint(sft_model).load_model())
-    last = Checkpoint(outputs["last_policy"])
+    before = state(sft_model.load_model())
+    last = outputs["last_policy"]
     after = state(last.load_model())
     assert before.keys() == after.keys()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
@@ -104,8 +103,8 @@ def test_rloo_gives_the_same_outputs(job, sft_model, reward_model):
     assert sorted(outputs) == names
     rows = read_table(outputs["history"]).to_pylist()
     assert [row["step"] for row in rows] == [0, 1, 2, 3]
-    before = state(Checkpoint(sft_model).load_model())
-    after = state(Checkpoint(outputs["last_policy"]).load_model())
+    before = state(sft_model.load_model())
+    after = state(outputs["last_policy"].load_model())
     assert before.keys() == after.keys()
     assert any(not torch.equal(before[name], after[name]) for name in before)
     # The rewards are those of our own scorer, also where a sigmoid is maximised.
@@ -125,8 +124,8 @@ def test_the_best_policy_is_the_start_where_no_other_is_within_the_bound(
     outputs = run(job(kl_bound=1e-9, kl_coefficient=0.0))
 
     assert outputs["policy"].metrics["step"] == 0
-    before = state(Checkpoint(sft_model).load_model())
-    after = state(Checkpoint(outputs["policy"]).load_model())
+    before = state(sft_model.load_model())
+    after = state(outputs["policy"].load_model())
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 

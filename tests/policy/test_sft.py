@@ -3,7 +3,6 @@ import torch
 from trl import SFTTrainer
 
 from ser_kedro.errors import DataError
-from ser_kedro.launch.checkpoint import Checkpoint
 from ser_kedro.launch.run import run
 from ser_kedro.policy.scratch import EOS, PAD, random_model, train_tokenizer
 from ser_kedro.policy.sft import SftJob
@@ -67,7 +66,7 @@ def state(model):
 def test_chosen_trains_on_the_preferred_responses_alone(job, batches, train_rows):
     model = run(job(target="chosen"))["model"]
 
-    tokenizer = Checkpoint(model).load_tokenizer()
+    tokenizer = model.load_tokenizer()
     assert targets(batches, tokenizer) == sorted(
         f" {row['chosen']}{EOS}" for row in train_rows[:16]
     )
@@ -77,7 +76,7 @@ def test_chosen_trains_on_the_preferred_responses_alone(job, batches, train_rows
 def test_both_trains_on_both_responses(job, batches, train_rows):
     model = run(job(target="both"))["model"]
 
-    tokenizer = Checkpoint(model).load_tokenizer()
+    tokenizer = model.load_tokenizer()
     assert targets(batches, tokenizer) == sorted(
         f" {row[name]}{EOS}"
         for row in train_rows[:16]
@@ -99,14 +98,14 @@ def test_both_does_not_see_which_response_was_preferred(job, table, train_rows):
     one, two = (run(each)["model"] for each in (job(target="both"), mirrored))
 
     assert one != two
-    states = [state(Checkpoint(model).load_model()) for model in (one, two)]
+    states = [state(model.load_model()) for model in (one, two)]
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 
 def test_prompts_and_padding_bear_no_loss(job, batches):
     model = run(job())["model"]
 
-    tokenizer = Checkpoint(model).load_tokenizer()
+    tokenizer = model.load_tokenizer()
     for ids, labels in batches:
         row = [i for i in ids if i != tokenizer.pad_token_id]
         start = next(n for n, label in enumerate(labels) if label != -100)
@@ -122,9 +121,9 @@ def test_loss_falls_and_every_parameter_moves(job, pairs):
 
     assert model.kind == "language_model"
     assert model.metrics["last_loss"] < model.metrics["first_loss"]
-    tokenizer = Checkpoint(model).load_tokenizer()
+    tokenizer = model.load_tokenizer()
     before = state(random_model(SCRATCH, tokenizer, 256, seed=0))
-    after = state(Checkpoint(model).load_model())
+    after = state(model.load_model())
     assert before.keys() == after.keys()
     assert all(not torch.equal(before[name], after[name]) for name in before)
 
@@ -134,29 +133,27 @@ def test_the_folder_holds_model_and_tokenizer_alone(job):
 
     names = {path.name for path in model.location.parent.iterdir()}
     assert names == {"model", "result.json"}
-    tokenizer = Checkpoint(model).load_tokenizer()
-    config = Checkpoint(model).load_model().config
+    tokenizer = model.load_tokenizer()
+    config = model.load_model().config
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
     assert config.pad_token_id == tokenizer.pad_token_id
     assert config.eos_token_id == tokenizer.eos_token_id
 
 
 def test_the_seed_draws_the_weights(job):
-    one, two = (
-        state(Checkpoint(run(job(seed=seed))["model"]).load_model()) for seed in (0, 1)
-    )
+    one, two = (state(run(job(seed=seed))["model"].load_model()) for seed in (0, 1))
 
     assert not any(torch.equal(one[name], two[name]) for name in one)
 
 
 def test_a_folder_is_fine_tuned_with_adapters_and_merged(job):
     start = run(job())["model"]
-    before = state(Checkpoint(start).load_model())
+    before = state(start.load_model())
 
     lora = LoraParams(r=2, alpha=4)
     tuned = run(job(ModelParams(name=str(start.location)), lora=lora))["model"]
 
-    after = state(Checkpoint(tuned).load_model())
+    after = state(tuned.load_model())
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     assert moved
     assert all("proj" in name for name in moved)
@@ -166,9 +163,8 @@ def test_a_folder_is_fine_tuned_with_adapters_and_merged(job):
 def test_overlong_rows_are_counted(job):
     metrics = run(job(max_length=110, overlong="drop"))["model"].metrics
 
-    encoding = metrics["encoding"]
-    assert 0 < encoding["overlong"] < 16
-    assert encoding["kept"] == 16 - encoding["overlong"]
+    assert 0 < metrics["overlong_pairs"] < 16
+    assert metrics["trained_pairs"] == 16 - metrics["overlong_pairs"]
 
 
 def test_no_row_left_is_an_error(job):

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from ser_kedro.errors import DataError
 from ser_kedro.launch import store
+from ser_kedro.launch.json import read_json
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import map_table, read_table
 from ser_kedro.preferences.schema import (
@@ -72,7 +73,7 @@ def flip(pair):
 
 
 def rows(folder, outputs, name):
-    return map_table(folder / outputs[name].file).to_pylist()
+    return map_table(folder / outputs[name].path).to_pylist()
 
 
 @pytest.fixture(scope="module")
@@ -90,18 +91,18 @@ def made(tmp_path_factory, train, held_out):
     folder = tmp_path_factory.mktemp("split")
     outputs = split(folder, train, held_out)
     return {name: rows(folder, outputs, name) for name in SCHEMAS} | {
-        "report": outputs["audit_labels"].metrics["data_report"]
+        "report": read_json(folder / outputs["data_report"].path)
     }
 
 
 class TestTables:
     def test_names_schemas_and_files(self, tmp_path, train, held_out):
         outputs = split(tmp_path, train, held_out)
-        assert set(outputs) == set(SCHEMAS)
+        assert set(outputs) == {*SCHEMAS, "data_report"}
         for name, schema in SCHEMAS.items():
-            assert map_table(tmp_path / outputs[name].file).schema == schema
+            assert map_table(tmp_path / outputs[name].path).schema == schema
         left = {path.name for path in tmp_path.iterdir()}
-        assert left == {f"{name}.arrow" for name in SCHEMAS}
+        assert left == {f"{name}.arrow" for name in SCHEMAS} | {"data_report.json"}
 
     def test_every_pair_is_in_one_table(self, made, train, held_out):
         names = ("sft_pairs", "labeled_pairs", "validation_pairs", "unlabeled_pairs")
@@ -159,7 +160,7 @@ class TestTables:
         shuffled = Random(0).sample([flip(pair) for pair in pairs], len(pairs))
         one = split(tmp_path / "one", pairs, held_out)
         other = split(tmp_path / "other", shuffled, held_out)
-        report = one["audit_labels"].metrics["data_report"]
+        report = read_json(tmp_path / "one" / one["data_report"].path)
         assert report["rows"]["train"]["read"] == 5000
         assert one["unlabeled_pairs"] == other["unlabeled_pairs"]
 
@@ -174,7 +175,7 @@ class TestReport:
     def test_read_is_kept_and_dropped(self, tmp_path, train, held_out):
         leaked = [replace(pair, chosen=f"other {n}") for n, pair in enumerate(held_out)]
         outputs = split(tmp_path, [*train, *train[:5], *leaked[:20]], held_out)
-        report = outputs["audit_labels"].metrics["data_report"]
+        report = read_json(tmp_path / outputs["data_report"].path)
         for account in report["rows"].values():
             total = account["kept"] + sum(account["dropped"].values())
             assert account["read"] == total
@@ -194,10 +195,9 @@ class TestReport:
         assert report["prompt_groups"] > 0
         assert json.loads(json.dumps(report)) == report
 
-    def test_only_the_audit_says_anything(self, tmp_path, train, held_out):
+    def test_no_table_says_anything_of_the_labels(self, tmp_path, train, held_out):
         outputs = split(tmp_path, train, held_out)
-        talkative = {name for name, output in outputs.items() if output.metrics}
-        assert talkative == {"audit_labels"}
+        assert {name for name, output in outputs.items() if output.metrics} == set()
 
 
 class TestLabelsDoNotMatter:
@@ -216,7 +216,7 @@ class TestLabelsDoNotMatter:
         other = split(tmp_path / "other", other_rows, TEST, seed=seed)
         for name in ("unlabeled_pairs", "ppo_prompts", "test_pairs"):
             contents = [
-                (tmp_path / run / made[name].file).read_bytes()
+                (tmp_path / run / made[name].path).read_bytes()
                 for run, made in (("one", one), ("other", other))
             ]
             assert contents[0] == contents[1]
@@ -233,7 +233,7 @@ class TestLabelsDoNotMatter:
         pool = {row["pair_id"] for row in rows(tmp_path / "one", one, "audit_labels")}
         flipped = [flip(pair) if pair.pair_id in pool else pair for pair in train]
         other = split(tmp_path / "other", flipped, held_out)
-        same = {name for name in SCHEMAS if one[name].digest == other[name].digest}
+        same = {name for name in SCHEMAS if one[name] == other[name]}
         assert same == set(SCHEMAS) - {"audit_labels"}
         answers = [
             [row["a_is_chosen"] for row in rows(tmp_path / run, made, "audit_labels")]

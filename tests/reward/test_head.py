@@ -10,7 +10,7 @@ from scipy.optimize import minimize
 from transformers import AutoModelForSequenceClassification
 
 from ser_kedro.launch.params import INLINE
-from ser_kedro.launch.reference import Reference, project_root
+from ser_kedro.launch.reference import ModelRef, project_root
 from ser_kedro.launch.run import look_only, run
 from ser_kedro.launch.table import read_table
 from ser_kedro.preferences.schema import LABELED
@@ -47,11 +47,10 @@ def params(**changes):
 @pytest.fixture
 def encoder(make_bert, project):
     """A tiny BERT, as SFT passes it on."""
-    return Reference(
-        kind="language_model",
+    return ModelRef(
+        kind="encoder",
         path=str(make_bert().relative_to(project)),
         fingerprint="bert",
-        metrics={"skipped": "encoder model"},
     )
 
 
@@ -85,7 +84,7 @@ def test_loss_falls_and_the_backbone_stays(train, start):
     model = train(start, learning_rate=3e-3, batch_size=32, epochs=40)
     assert model.metrics["last_loss"] < model.metrics["first_loss"]
     assert model.metrics["steps"] == 40
-    assert model.metrics["encoding"]["kept"] == 32
+    assert model.metrics["trained_pairs"] == 32
     before = load_reward_model(start.location, 0)[0].base_model.state_dict()
     after = load_reward_model(model.location, 0)[0].base_model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -132,7 +131,7 @@ def test_linear_head_comes_close_to_a_logistic_regression(train, sft_model, labe
 
 
 def features_of(model, table):
-    backbone = voters.backbone_of(model)
+    backbone = model.backbone
     job = FeaturesJob(model=backbone, pairs=table, max_length=256, score_tokens=16384)
     return FeatureRows((run(job)["features"],))
 
@@ -246,7 +245,7 @@ def test_a_head_goes_on_from_a_head(train, sft_model):
         again.location / "backbone.safetensors"
     )
     assert (again.location / HEAD).stat().st_size < 1000
-    backbone = load_head(voters.backbone_of(again).location)
+    backbone = load_head(again.backbone.location)
     assert not backbone.weight.any()
 
 

@@ -7,7 +7,7 @@ import torch
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.evolution.state import begin
 from ser_kedro.launch.json import write_json
-from ser_kedro.launch.reference import Reference, project_root
+from ser_kedro.launch.reference import ModelRef, project_root
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import read_table
 from ser_kedro.preferences.schema import UNLABELED
@@ -237,7 +237,7 @@ def test_a_selection_has_no_label_to_leak(unlabeled):
 def judged(selection, remaining, scores, pool, rewards=(0.1, 0.2)):
     validation = {"chosen": list(rewards), "rejected": [0.0, 0.0]}
     write_json(project_root() / "seed" / "validation.json", validation)
-    seed = Reference(kind="reward_model", path="seed", fingerprint="seed")
+    seed = ModelRef(kind="reward_model", path="seed", fingerprint="seed")
     return judge_progress(
         model=seed,
         scores=scores,

@@ -7,7 +7,7 @@ from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.evolution.state import LoopRecord, begin
 from ser_kedro.launch.json import write_json
 from ser_kedro.launch.params import INLINE
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import ModelRef, SelectionRef, TableRef
 from ser_kedro.reward import steps, voters
 from ser_kedro.reward.calibrate import Calibration
 from ser_kedro.reward.params import RewardParams
@@ -23,15 +23,17 @@ REWARD = RewardParams(
 SEED = 5
 
 
-def table(name, rows=8, **metrics):
-    return Reference(
-        kind="table", path=name, fingerprint=name, rows=rows, metrics=metrics
-    )
+def table(name, rows=8):
+    return TableRef(path=name, fingerprint=name, rows=rows)
+
+
+def selected(name, status="1"):
+    return SelectionRef(path=name, fingerprint=name, rows=8, status=status)
 
 
 LABELED, VALIDATION, POOL = table("labeled"), table("validation"), table("pool", 48)
 SCORES, REMAINING = table("scores"), table("remaining", 30)
-SELECTION = table("selection_2", status="1")
+SELECTION = selected("selection_2")
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def model(project):
         calibration.save(folder)
         rewards = {"chosen": list(margins), "rejected": [0.0] * len(margins)}
         write_json(folder / "validation.json", rewards)
-        return Reference(
+        return ModelRef(
             kind="reward_model", path=name, fingerprint=name, metrics={"steps": 4}
         )
 
@@ -59,7 +61,7 @@ def jobs(monkeypatch):
         assert launcher is INLINE
         asked.append(job)
         number = len(asked)
-        trained = Reference(
+        trained = ModelRef(
             kind="reward_model",
             path=f"model-{number}",
             fingerprint=f"model-{number}",
@@ -69,7 +71,7 @@ def jobs(monkeypatch):
             "model": trained,
             "features": table(f"features-{number}"),
             "scores": table(f"scores-{number}"),
-            "selection": table(f"selection-{number}", status="1"),
+            "selection": selected(f"selection-{number}"),
             "remaining": table(f"remaining-{number}"),
         }
 
@@ -80,7 +82,7 @@ def jobs(monkeypatch):
 
 @pytest.fixture
 def models(model):
-    sft = Reference(kind="language_model", path="sft", fingerprint="sft")
+    sft = ModelRef(kind="language_model", path="sft", fingerprint="sft")
     return {"sft": sft, "seed": model("seed"), "previous": model("loop_1")}
 
 
@@ -97,7 +99,7 @@ def state(models):
         outcome="improved",
         model=models["previous"],
         scores=SCORES,
-        selection=table("selection_1"),
+        selection=selected("selection_1"),
         remaining=REMAINING,
     )
     return first.model_copy(
@@ -181,8 +183,7 @@ class TestSelfLabel:
         first, second = (
             model(f"voter_{n}", known) for n, known in enumerate(calibrations)
         )
-        voters_ = {"voters": [second.model_dump(mode="json")]}
-        both = first.model_copy(update={"metrics": voters_})
+        both = first.model_copy(update={"voters": (second,)})
         scores = self.call({"previous": both}, state)
         *scored, vote = jobs
         assert names(job.model for job in scored) == ["voter_0", "voter_1"]
@@ -210,9 +211,8 @@ class TestSelect:
         assert job.loop == 2
 
     def test_votes_are_calibrated_already(self, model, state, jobs):
-        other = model("other").model_dump(mode="json")
         voter = model("voter", Calibration(0.5, 2.0))
-        self.call(voter.model_copy(update={"metrics": {"voters": [other]}}), state)
+        self.call(voter.model_copy(update={"voters": (model("other"),)}), state)
         assert jobs[0].calibration == Calibration()
 
     def test_depends_on_the_parameters_of_selection_alone(self, model, state, jobs):
@@ -240,7 +240,7 @@ class TestRetrain:
     def test_remembers_all_loops(self, models, jobs, state, retrain):
         """Of the loops before the previous one too, which ``previous`` forgets."""
         second = state.records[1].model_copy(
-            update={"loop": 2, "selection": table("selection_older")}
+            update={"loop": 2, "selection": selected("selection_older")}
         )
         records = (state.records[0], second, *state.records[1:])
         state.__dict__["records"] = records

@@ -7,8 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from ser_kedro.errors import DataError, ModelError
-from ser_kedro.launch.checkpoint import Checkpoint
-from ser_kedro.launch.reference import Reference, project_root
+from ser_kedro.launch.reference import ModelRef, project_root
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import read_table
 from ser_kedro.policy.sft import SftJob
@@ -285,7 +284,7 @@ def test_several_tables_are_trained_on_together(
 
     metrics = run(job)["model"].metrics
 
-    assert metrics["encoding"]["rows"] == metrics["encoding"]["kept"] == 40
+    assert metrics["pairs"] == metrics["trained_pairs"] == 40
     assert metrics["steps"] == 5
 
 
@@ -363,7 +362,7 @@ def test_an_encoder_passes_sft_and_trains(
         )
     )["model"]
 
-    assert start.metrics == {"skipped": "encoder model"}
+    assert (start.kind, start.metrics) == ("encoder", {})
     before = state(load_reward_model(start.location, 0)[0])
     after = state(load_reward_model(model.location, 0)[0])
     assert {"classifier.weight", "bert.pooler.dense.weight"} <= moved(before, after)
@@ -378,8 +377,8 @@ def test_the_models_own_dropout_is_off(make_bert, labeled, validation, weights):
     def trained(name, share):
         shares = ("hidden_dropout_prob", "attention_probs_dropout_prob")
         folder = make_bert(name, **dict.fromkeys(shares, share))
-        start = Reference(
-            kind="language_model",
+        start = ModelRef(
+            kind="encoder",
             path=str(folder.relative_to(project_root())),
             fingerprint=name,
         )
@@ -399,18 +398,16 @@ def test_the_models_own_dropout_is_off(make_bert, labeled, validation, weights):
 def test_overlong_pairs_are_truncated_and_counted(job, caplog):
     metrics = run(job(max_length=110, epochs=0.25))["model"].metrics
 
-    encoding = metrics["encoding"]
-    assert 0 < encoding["overlong"] < encoding["rows"] == 32
-    assert encoding["kept"] == 32 - encoding["equal"]
+    assert 0 < metrics["overlong_pairs"] < metrics["pairs"] == 32
+    assert metrics["trained_pairs"] == 32 - metrics["equal_pairs"]
     assert "pairs above max_length=110 (truncate)" in caplog.text
 
 
 def test_overlong_pairs_are_dropped_and_counted(job):
     metrics = run(job(max_length=110, overlong="drop", epochs=0.25))["model"].metrics
 
-    encoding = metrics["encoding"]
-    assert 0 < encoding["overlong"]
-    assert encoding["kept"] == 32 - encoding["overlong"]
+    assert 0 < metrics["overlong_pairs"]
+    assert metrics["trained_pairs"] == 32 - metrics["overlong_pairs"]
 
 
 def test_no_pair_left_is_an_error(job):
@@ -472,7 +469,7 @@ def test_save_checked_keeps_a_collapsed_model(loaded, tmp_path):
 
 
 def test_a_checkpoint_loads_as_the_catalog_does(job):
-    checkpoint = Checkpoint(run(job(epochs=0.25))["model"])
+    checkpoint = run(job(epochs=0.25))["model"]
 
     model, tokenizer = checkpoint.load_model(), checkpoint.load_tokenizer()
 

@@ -15,14 +15,16 @@ from kedro.io.core import (
 from kedro_datasets._typing import TablePreview
 
 from ser_kedro.launch.json import read_json, write_json
-from ser_kedro.launch.reference import Reference, reference_of
-from ser_kedro.launch.table import preview_rows
+from ser_kedro.launch.reference import ANY_REF, AnyRef, AnyTable, Nothing
+from ser_kedro.launch.table import read_table
+
+_PREVIEW_WIDTH = 120
 
 
-class ReferenceDataset(AbstractVersionedDataset[Any, Any]):
-    """``ReferenceDataset`` saves a reference to a table or a model as a small JSON
-    file, and loads what it points to: a memory-mapped ``datasets.Dataset``, or a
-    ``Checkpoint``. Weights and tables themselves stay in the store.
+class ReferenceDataset(AbstractVersionedDataset[AnyRef, AnyRef]):
+    """``ReferenceDataset`` saves and loads a reference to a table or a model as a
+    small JSON file. Weights and tables themselves stay in the store: the reference
+    opens them when it is asked to.
 
     Examples:
         Using the [YAML API](https://docs.kedro.org/en/stable/catalog-data/data_catalog_yaml_examples/):
@@ -39,8 +41,10 @@ class ReferenceDataset(AbstractVersionedDataset[Any, Any]):
         >>> from ser_kedro.datasets import ReferenceDataset
         >>>
         >>> dataset = ReferenceDataset(filepath="data/06_models/reward_model.json")
-        >>> checkpoint = dataset.load()
-        >>> model = checkpoint.load_model()
+        >>> model = dataset.load().load_model()
+        >>>
+        >>> dataset = ReferenceDataset(filepath="data/03_primary/test_pairs.json")
+        >>> table = dataset.load().open()  # a memory-mapped datasets.Dataset
 
     """
 
@@ -68,30 +72,23 @@ class ReferenceDataset(AbstractVersionedDataset[Any, Any]):
     def _describe(self) -> dict[str, Any]:
         return {"filepath": self._filepath, "version": self._version}
 
-    def load(self) -> Any:
-        reference = self._read()
-        if reference.kind == "nothing":
-            return reference
-        # Imported here: the registry and kedro-viz must start without these.
-        from ser_kedro.launch.checkpoint import Checkpoint, StoredTable
+    def load(self) -> AnyRef:
+        path = Path(get_filepath_str(self._get_load_path(), "file"))
+        return ANY_REF.validate_python(read_json(path))
 
-        if reference.kind == "table":
-            return StoredTable.open(reference)
-        return Checkpoint(reference)
-
-    def save(self, data: Any) -> None:
+    def save(self, data: AnyRef) -> None:
         path = Path(get_filepath_str(self._get_save_path(), "file"))
-        write_json(path, reference_of(data).model_dump(mode="json"))
+        write_json(path, ANY_REF.dump_python(data, mode="json"))
 
     def _exists(self) -> bool:
         try:
-            return Path(self._get_load_path()).is_file()
+            if not Path(self._get_load_path()).is_file():
+                return False
         except DatasetError:
             return False
-
-    def _read(self) -> Reference:
-        path = Path(get_filepath_str(self._get_load_path(), "file"))
-        return Reference.model_validate(read_json(path))
+        reference = self.load()
+        # A reference into a store that was pruned or left behind is of no use.
+        return isinstance(reference, Nothing) or reference.is_there
 
     def preview(self, nrows: int = 5) -> TablePreview:
         """Show the first rows of a table, or what is known of a model.
@@ -102,12 +99,12 @@ class ReferenceDataset(AbstractVersionedDataset[Any, Any]):
         Returns:
             The rows in the form that kedro-viz draws.
         """
-        reference = self._read()
-        if reference.kind == "table":
-            columns, rows = preview_rows(reference, nrows)
+        reference = self.load()
+        if reference.kind in ("table", "selection"):
+            columns, rows = _rows(reference, nrows)
         else:
             known = reference.model_dump(mode="json", exclude={"metrics"})
-            known |= reference.metrics
+            known |= getattr(reference, "metrics", {})
             columns = ["field", "value"]
             rows = [
                 [name, value if isinstance(value, str) else json.dumps(value)]
@@ -116,3 +113,17 @@ class ReferenceDataset(AbstractVersionedDataset[Any, Any]):
             ]
         index = list(range(len(rows)))
         return TablePreview({"index": index, "columns": columns, "data": rows})
+
+
+def _rows(reference: AnyTable, count: int) -> tuple[list[str], list[list[str]]]:
+    """Return the columns and the first rows of a table as short texts."""
+    table = read_table(reference).slice(0, count)
+    data = [[_short(value) for value in row.values()] for row in table.to_pylist()]
+    return table.column_names, data
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        value = " ".join(f"{turn['role']}: {turn['content']}" for turn in value)
+    text = f"{value:.3f}" if isinstance(value, float) else str(value)
+    return text if len(text) <= _PREVIEW_WIDTH else text[: _PREVIEW_WIDTH - 1] + "…"

@@ -15,7 +15,7 @@ from typing import Any
 from ser_kedro.evidence.road import ControlRoad, Road
 from ser_kedro.evidence.truth import LeakyFilterJob, OracleJob, RandomLabelsJob
 from ser_kedro.evolution.state import EvolutionState, begin
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import ModelRef, SelectionRef, TableRef
 from ser_kedro.launch.run import run
 from ser_kedro.reward import steps
 
@@ -30,13 +30,13 @@ class Arm:
         state: How its loops went, where it has any.
     """
 
-    model: Reference
+    model: ModelRef
     labels: int
     state: EvolutionState | None = None
 
 
 def evolve(
-    road: Road, filtered: Callable[[Reference], Reference] = lambda kept: kept
+    road: Road, filtered: Callable[[SelectionRef], SelectionRef] = lambda kept: kept
 ) -> EvolutionState:
     """Run the loop outside of Kedro, on the same jobs and thus the same store.
 
@@ -48,7 +48,7 @@ def evolve(
         The state after the last loop.
     """
     model = road.seed_model()
-    state = begin(model, road.unlabeled_pairs.rows or 0)
+    state = begin(model, road.unlabeled_pairs.rows)
     for _ in range(road.loops):
         if state.stopped:
             break
@@ -74,12 +74,12 @@ def evolve(
 
 def _learn(
     road: Road,
-    model: Reference,
+    model: ModelRef,
     state: EvolutionState,
-    scores: Reference,
-    selection: Reference,
-    remaining: Reference,
-) -> tuple[Reference, EvolutionState]:
+    scores: TableRef,
+    selection: SelectionRef,
+    remaining: TableRef,
+) -> tuple[ModelRef, EvolutionState]:
     if not steps.has_stopped(selection):
         model = steps.retrain(
             model=model,
@@ -108,9 +108,9 @@ def _learn(
 
 def _kept(road: Road, state: EvolutionState, told: int = 0) -> Arm:
     """Return the model that evolution ends with; ``told`` labels were looked up."""
-    labels = _rows(road.labeled_pairs) + told
+    labels = road.labeled_pairs.rows + told
     if road.evolution.refit:
-        labels += _rows(road.validation_pairs)
+        labels += road.validation_pairs.rows
         state = steps.refit(
             state=state,
             sft_model=road.sft_model,
@@ -127,7 +127,7 @@ def _kept(road: Road, state: EvolutionState, told: int = 0) -> Arm:
 
 def seed(road: Road) -> Arm:
     """Loop 0: the human labels alone."""
-    return Arm(road.seed_model(), _rows(road.labeled_pairs))
+    return Arm(road.seed_model(), road.labeled_pairs.rows)
 
 
 def seed_all(road: Road) -> Arm:
@@ -137,14 +137,14 @@ def seed_all(road: Road) -> Arm:
     that it was trained on.
     """
     model = road.train(road.labeled_pairs, road.validation_pairs)
-    return Arm(model, _rows(road.labeled_pairs) + _rows(road.validation_pairs))
+    return Arm(model, road.labeled_pairs.rows + road.validation_pairs.rows)
 
 
 def seed_long(road: Road) -> Arm:
     """Train on the human labels for as many optimiser steps as SER took in all."""
     taken = [int(model.metrics["steps"]) for model in _models(evolve(road))]
     epochs = road.reward.epochs * sum(taken) / taken[0]
-    return Arm(road.train(road.labeled_pairs, epochs=epochs), _rows(road.labeled_pairs))
+    return Arm(road.train(road.labeled_pairs, epochs=epochs), road.labeled_pairs.rows)
 
 
 def ser(road: Road) -> Arm:
@@ -190,7 +190,7 @@ def random_labels(road: Road) -> Arm:
 def full(road: ControlRoad) -> Arm:
     """Train on every human label of the reward model's part."""
     model = road.train(road.labeled_pairs, road.true_labels())
-    return Arm(model, _rows(road.labeled_pairs) + _rows(road.unlabeled_pairs))
+    return Arm(model, road.labeled_pairs.rows + road.unlabeled_pairs.rows)
 
 
 def more_human(road: ControlRoad) -> Arm:
@@ -200,19 +200,21 @@ def more_human(road: ControlRoad) -> Arm:
         return seed(road)
     further = road.true_labels(limit=given)
     model = road.train(road.labeled_pairs, further)
-    return Arm(model, _rows(road.labeled_pairs) + _rows(further))
+    return Arm(model, road.labeled_pairs.rows + further.rows)
 
 
 def oracle(road: ControlRoad) -> Arm:
     """Learn from the pairs that SER selected, loop by loop, with their true labels."""
     model = road.seed_model()
-    state = begin(model, road.unlabeled_pairs.rows or 0)
+    state = begin(model, road.unlabeled_pairs.rows)
     for record in evolve(road.honest()).records[1:]:
-        if state.stopped or not (record.scores and record.selection):
+        if state.stopped or not (
+            record.scores and record.selection and record.remaining
+        ):
             break
         job = OracleJob(selection=record.selection, audit=road.audit_labels)
         told = run(job, road.launcher)["selection"]
-        rest = record.remaining or record.selection
+        rest = record.remaining
         model, state = _learn(road, model, state, record.scores, told, rest)
     return _kept(road, state, sum(record.selected for record in state.records))
 
@@ -220,7 +222,7 @@ def oracle(road: ControlRoad) -> Arm:
 def leaky(road: ControlRoad) -> Arm:
     """Self-evolve, with the wrong self-labels removed by the truth."""
 
-    def drop_wrong(selection: Reference) -> Reference:
+    def drop_wrong(selection: SelectionRef) -> SelectionRef:
         job = LeakyFilterJob(selection=selection, audit=road.audit_labels)
         return run(job, road.launcher)["selection"]
 
@@ -258,12 +260,8 @@ def _unjudged(road: Road, loops: int, rule: dict[str, Any]) -> Arm:
     endless = {"patience": loops + 1, "collapse_standard_errors": 1e9}
     evolution = road.evolution.model_copy(update={**rule, **endless})
     state = evolve(replace(road, evolution=evolution, loops=loops))
-    return Arm(_models(state)[-1], _rows(road.labeled_pairs), state)
+    return Arm(_models(state)[-1], road.labeled_pairs.rows, state)
 
 
-def _models(state: EvolutionState) -> list[Reference]:
+def _models(state: EvolutionState) -> list[ModelRef]:
     return [record.model for record in state.records if record.model is not None]
-
-
-def _rows(table: Reference) -> int:
-    return table.rows or 0

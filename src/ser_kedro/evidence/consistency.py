@@ -10,15 +10,15 @@ import pyarrow as pa
 from ser_kedro.evidence.consistency_job import AS_IT_IS, ConsistencyJob
 from ser_kedro.evidence.params import EvaluationParams
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import ModelRef, TableRef
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import read_table
 from ser_kedro.reward.params import RewardParams
 
 
 def consistency_of(
-    model: Reference,
-    pairs: Reference,
+    model: ModelRef,
+    pairs: TableRef,
     params: EvaluationParams,
     reward: RewardParams,
     launcher: LauncherParams,

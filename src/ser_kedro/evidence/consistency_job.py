@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from ser_kedro.launch.job import Output
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import TableRef
 from ser_kedro.launch.table import Rows, read_table, write_table
 from ser_kedro.reward.quiet import quiet
 from ser_kedro.reward.scorer_job import ScorerJob
@@ -35,7 +34,13 @@ CONSISTENCY = pa.schema(
 )
 
 
-class ConsistencyJob(ScorerJob):
+class ConsistencyOutputs(TypedDict):
+    """A table of ``CONSISTENCY``."""
+
+    rewards: TableRef
+
+
+class ConsistencyJob(ScorerJob[ConsistencyOutputs]):
     """Rewards of some labelled pairs in several wordings.
 
     Attributes:
@@ -45,11 +50,11 @@ class ConsistencyJob(ScorerJob):
 
     stage: ClassVar[str] = "consistency"
 
-    pairs: Reference
+    pairs: TableRef
     count: int = Field(ge=1)
 
     @quiet()
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> ConsistencyOutputs:
         """Write ``rewards``, where ``a`` is the preferred response in every variant."""
         table = read_table(self.pairs)
         count = min(self.count, table.num_rows)

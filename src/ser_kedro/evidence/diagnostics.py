@@ -18,7 +18,7 @@ from ser_kedro.evidence.calibration import (
 from ser_kedro.evidence.length import length_bias, length_figure
 from ser_kedro.evidence.metrics import Estimate, correct
 from ser_kedro.evidence.params import EvaluationParams
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import ModelRef, TableRef
 from ser_kedro.launch.table import read_table
 from ser_kedro.preferences.schema import Message
 from ser_kedro.preferences.world import WorldParams, gold_rewards
@@ -43,7 +43,7 @@ class Measured:
     temperature: float = 1.0
 
     @classmethod
-    def load(cls, model: Reference, scores: Reference) -> Measured:
+    def load(cls, model: ModelRef, scores: TableRef) -> Measured:
         """Read a model's scores of the test pairs, and its temperature."""
         table = read_table(scores)
         chosen, rejected = (

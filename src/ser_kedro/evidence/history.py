@@ -10,8 +10,9 @@ import pyarrow.compute as pc
 
 from ser_kedro.evidence.metrics import Estimate, correct, mean_by_group
 from ser_kedro.evidence.params import EvaluationParams
-from ser_kedro.evolution.state import LoopRecord
-from ser_kedro.launch.reference import Reference
+from ser_kedro.evidence.test_scores import TestScores
+from ser_kedro.evolution.state import EvolutionState
+from ser_kedro.launch.reference import ModelRef, SelectionRef, TableRef
 from ser_kedro.launch.table import read_table
 
 COLUMNS = [
@@ -32,20 +33,27 @@ COLUMNS = [
     "stop_reason",
     "selected_model",
 ]
+_TRAINING = (
+    "validation_accuracy",
+    "validation_log_loss",
+    "trained_pairs",
+    "overlong_pairs",
+    "equal_pairs",
+)
 
 
-def correct_pairs(scores: Reference) -> np.ndarray:
+def correct_pairs(scores: TableRef) -> np.ndarray:
     """Return 1, 0 or ½ for each scored labelled pair, shape ``(n,)``."""
     table = read_table(scores)
     return correct(table["reward_a"].to_numpy(), table["reward_b"].to_numpy())
 
 
-def prompt_groups(test_pairs: Reference) -> np.ndarray:
+def prompt_groups(test_pairs: TableRef) -> np.ndarray:
     """Return the prompt group of each test pair, shape ``(n,)``."""
     return np.array(read_table(test_pairs)["group"].to_pylist())
 
 
-def self_label_accuracy(selection: Reference, audit: Reference) -> float:
+def self_label_accuracy(selection: SelectionRef, audit: TableRef) -> float:
     """Return the share of a selection's self-labels that agree with the people.
 
     Args:
@@ -59,17 +67,17 @@ def self_label_accuracy(selection: Reference, audit: Reference) -> float:
 
 
 def evolution_history(
-    loop_history: list[dict[str, Any]],
-    test_scores: dict[str, dict[str, Any]],
-    test_pairs: Reference,
-    audit: Reference,
+    loop_history: EvolutionState,
+    test_scores: TestScores,
+    test_pairs: TableRef,
+    audit: TableRef,
     params: EvaluationParams,
 ) -> pd.DataFrame:
     """Return one row a loop, loop 0 the seed.
 
     Args:
-        loop_history: Records of the loops, with ``selected_model``.
-        test_scores: Reference to the test scores by loop; only loops with a model.
+        loop_history: The state after the last loop.
+        test_scores: Test scores by loop; only loops with a model.
         test_pairs: The test pairs.
         audit: ``audit_labels``.
         params: How to report.
@@ -80,19 +88,15 @@ def evolution_history(
     """
     groups = prompt_groups(test_pairs)
     rows = []
-    for entry in loop_history:
-        kept = entry["selected_model"]
-        known = {key: value for key, value in entry.items() if key != "selected_model"}
-        record = LoopRecord.model_validate(known)
+    for record in loop_history.records:
         row: dict[str, Any] = {
             **record.model_dump(include={"loop", "status", "selected", "pool_left"}),
             "outcome": str(record.outcome),
             "stop_reason": record.stop_reason,
-            "selected_model": kept,
+            "selected_model": record.loop == loop_history.best_loop,
         }
         if record.model is not None:
-            scores = Reference.model_validate(test_scores[str(record.loop)])
-            row |= _test_figures(scores, groups, params)
+            row |= _test_figures(test_scores.root[record.loop], groups, params)
             row |= _training_figures(record.model)
         if record.selection is not None and record.selected:
             row["self_label_accuracy"] = self_label_accuracy(record.selection, audit)
@@ -101,9 +105,9 @@ def evolution_history(
 
 
 def gain(
-    seed_scores: Reference,
-    evolved_scores: Reference,
-    test_pairs: Reference,
+    seed_scores: TableRef,
+    evolved_scores: TableRef,
+    test_pairs: TableRef,
     params: EvaluationParams,
 ) -> Estimate:
     """Return the paired difference in test accuracy, evolved minus seed."""
@@ -111,19 +115,12 @@ def gain(
     return mean_by_group(difference, prompt_groups(test_pairs), params)
 
 
-def _training_figures(model: Reference) -> dict[str, float | None]:
-    metrics, encoding = model.metrics, model.metrics["encoding"]
-    return {
-        "validation_accuracy": metrics.get("validation_accuracy"),
-        "validation_log_loss": metrics.get("validation_log_loss"),
-        "trained_pairs": encoding["kept"],
-        "overlong_pairs": encoding["overlong"],
-        "equal_pairs": encoding["equal"],
-    }
+def _training_figures(model: ModelRef) -> dict[str, float | None]:
+    return {name: model.metrics.get(name) for name in _TRAINING}
 
 
 def _test_figures(
-    scores: Reference, groups: np.ndarray, params: EvaluationParams
+    scores: TableRef, groups: np.ndarray, params: EvaluationParams
 ) -> dict[str, float]:
     estimate = mean_by_group(correct_pairs(scores), groups, params)
     return {

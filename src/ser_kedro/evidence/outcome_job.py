@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from ser_kedro.evidence.outcome_schema import OUTCOMES
-from ser_kedro.launch.job import Job, Output
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.job import Job
+from ser_kedro.launch.reference import TableRef
 from ser_kedro.launch.table import read_table, write_table
 from ser_kedro.reward.calibrate import Calibration
 
 
-class OutcomeJob(Job):
+class OutcomeOutputs(TypedDict):
+    """A table of ``OUTCOMES``."""
+
+    outcomes: TableRef
+
+
+class OutcomeJob(Job[OutcomeOutputs]):
     """Join the scores of the test pairs with what they are scores of.
 
     Attributes:
@@ -32,15 +38,15 @@ class OutcomeJob(Job):
     stage: ClassVar[str] = "outcomes"
     libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
 
-    scores: Reference
-    test_pairs: Reference
+    scores: TableRef
+    test_pairs: TableRef
     calibration: Calibration
     data: str
     share: float
     arm: str
     draw: int
 
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> OutcomeOutputs:
         """Write ``outcomes``, one row a test pair, in the order of the test pairs."""
         pairs, scores = read_table(self.test_pairs), read_table(self.scores)
         columns = {
@@ -62,7 +68,7 @@ class OutcomeJob(Job):
         return {"outcomes": output}
 
 
-class GatherJob(Job):
+class GatherJob(Job[OutcomeOutputs]):
     """Put the outcomes of several arms and draws under each other.
 
     Attributes:
@@ -72,9 +78,9 @@ class GatherJob(Job):
     stage: ClassVar[str] = "outcomes"
     libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
 
-    parts: tuple[Reference, ...]
+    parts: tuple[TableRef, ...]
 
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> OutcomeOutputs:
         """Write ``outcomes``, streaming from part to part."""
 
         def batches() -> Iterator[pa.RecordBatch]:

@@ -15,7 +15,7 @@ from ser_kedro.evidence.judge.params import JudgeParams
 from ser_kedro.evidence.judge.prompts import Comparison
 from ser_kedro.evidence.metrics import Floats, mean_by_group
 from ser_kedro.evidence.params import EvaluationParams
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import TableRef
 from ser_kedro.launch.table import read_table
 from ser_kedro.preferences.schema import Message
 from ser_kedro.preferences.world import WorldParams, gold_rewards
@@ -30,8 +30,8 @@ NO_JUDGE = (
 
 
 def evaluate(
-    policy: Reference,
-    sft: Reference,
+    policy: TableRef,
+    sft: TableRef,
     world: WorldParams | None,
     judge_params: JudgeParams | None,
     params: EvaluationParams,
@@ -81,8 +81,8 @@ def headline(figures: dict[str, Any]) -> str | None:
 
 
 def compare(
-    policy: Reference,
-    sft: Reference,
+    policy: TableRef,
+    sft: TableRef,
     world: WorldParams | None,
     params: EvaluationParams,
 ) -> dict[str, Any]:
@@ -132,8 +132,8 @@ def gold_of_answers(world: WorldParams, answers: Any) -> Floats:
 
 
 def ask_judge(
-    policy: Reference,
-    sft: Reference,
+    policy: TableRef,
+    sft: TableRef,
     judge_params: JudgeParams,
     params: EvaluationParams,
     key: SecretStr,

@@ -8,7 +8,7 @@ from typing import Any
 from ser_kedro.evidence.truth import TrueLabelsJob
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.launch.params import INLINE, LauncherParams
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import ModelRef, TableRef
 from ser_kedro.launch.run import run
 from ser_kedro.reward import steps
 from ser_kedro.reward.params import RewardParams
@@ -30,17 +30,17 @@ class Road:
         launcher: How jobs run.
     """
 
-    labeled_pairs: Reference
-    validation_pairs: Reference
-    unlabeled_pairs: Reference
-    sft_model: Reference
+    labeled_pairs: TableRef
+    validation_pairs: TableRef
+    unlabeled_pairs: TableRef
+    sft_model: ModelRef
     reward: RewardParams
     evolution: EvolutionParams
     loops: int
     seed: int
     launcher: LauncherParams = INLINE
 
-    def train(self, *pairs: Reference, **changes: Any) -> Reference:
+    def train(self, *pairs: TableRef, **changes: Any) -> ModelRef:
         """Train a reward model from the SFT model on labelled tables.
 
         Args:
@@ -56,7 +56,7 @@ class Road:
             launcher=self.launcher,
         )
 
-    def seed_model(self) -> Reference:
+    def seed_model(self) -> ModelRef:
         """Return loop 0."""
         return self.train(self.labeled_pairs)
 
@@ -69,14 +69,14 @@ class ControlRoad(Road):
         audit_labels: What people preferred in the pool.
     """
 
-    audit_labels: Reference
+    audit_labels: TableRef
 
     def honest(self) -> Road:
         """Return the same road without the truth."""
         kept = {each.name: getattr(self, each.name) for each in fields(Road)}
         return Road(**kept)
 
-    def true_labels(self, limit: int | None = None) -> Reference:
+    def true_labels(self, limit: int | None = None) -> TableRef:
         """Return the pool, or the first of its pairs, with human labels."""
         job = TrueLabelsJob(
             pairs=self.unlabeled_pairs, audit=self.audit_labels, limit=limit

@@ -5,21 +5,33 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ser_kedro.launch.job import Job, Output
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.job import Job
+from ser_kedro.launch.reference import SelectionRef, TableRef
 from ser_kedro.launch.table import BATCH, read_table, write_table
 from ser_kedro.preferences.schema import LABELED
 from ser_kedro.preferences.split import keyed_hash
-from ser_kedro.reward.select import SELECTED
+from ser_kedro.reward.select import SELECTED, as_selection
 
 
-class TrueLabelsJob(Job):
+class LabeledOutputs(TypedDict):
+    """A table of labelled pairs."""
+
+    labeled: TableRef
+
+
+class ChangedSelection(TypedDict):
+    """A selection that was changed by what people preferred."""
+
+    selection: SelectionRef
+
+
+class TrueLabelsJob(Job[LabeledOutputs]):
     """Give the pool, or the first rows of it, its human labels back.
 
     Attributes:
@@ -31,11 +43,11 @@ class TrueLabelsJob(Job):
     stage: ClassVar[str] = "true_labels"
     libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
 
-    pairs: Reference
-    audit: Reference
+    pairs: TableRef
+    audit: TableRef
     limit: int | None = None
 
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> LabeledOutputs:
         """Write ``labeled``: the pairs with ``chosen`` and ``rejected``."""
         truth = _truth(self.audit)
         pool = read_table(self.pairs)
@@ -55,7 +67,7 @@ class TrueLabelsJob(Job):
         return {"labeled": write_table(workspace, "labeled", batches(), LABELED)}
 
 
-class SelectionJob(Job):
+class SelectionJob(Job[ChangedSelection]):
     """A job that changes a selection by what people preferred.
 
     Attributes:
@@ -65,10 +77,10 @@ class SelectionJob(Job):
 
     libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
 
-    selection: Reference
-    audit: Reference
+    selection: SelectionRef
+    audit: TableRef
 
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> ChangedSelection:
         """Write ``selection``, as changed."""
         table = read_table(self.selection)
         truth, pairs = _truth(self.audit), table["pair_id"].to_pylist()
@@ -77,7 +89,7 @@ class SelectionJob(Job):
         changed = self.change(table, right).combine_chunks()
         batches, metrics = changed.to_batches(), self.selection.metrics
         output = write_table(workspace, "selection", batches, changed.schema, metrics)
-        return {"selection": output}
+        return {"selection": as_selection(output, self.selection.status)}
 
     @abstractmethod
     def change(self, table: pa.Table, right: np.ndarray) -> pa.Table:
@@ -118,7 +130,7 @@ class OracleJob(SelectionJob):
         return pa.table(columns, schema=SELECTED)
 
 
-class RandomLabelsJob(Job):
+class RandomLabelsJob(Job[LabeledOutputs]):
     """Toss a coin for the label of each pair.
 
     Attributes:
@@ -129,10 +141,10 @@ class RandomLabelsJob(Job):
     stage: ClassVar[str] = "random_labels"
     libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
 
-    pairs: Reference
+    pairs: TableRef
     seed: int
 
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> LabeledOutputs:
         """Write ``labeled``: the same pairs; which response is preferred is drawn."""
         table = read_table(self.pairs)
         # The coin falls on the text, so the true order says nothing.
@@ -153,7 +165,7 @@ class RandomLabelsJob(Job):
         return {"labeled": output}
 
 
-def _truth(audit: Reference) -> dict[str, bool]:
+def _truth(audit: TableRef) -> dict[str, bool]:
     table = read_table(audit)
     pairs, a_is_chosen = table["pair_id"].to_pylist(), table["a_is_chosen"].to_pylist()
     return dict(zip(pairs, a_is_chosen, strict=True))

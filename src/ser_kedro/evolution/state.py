@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict
 
 from ser_kedro.evolution.progress import MAX_LOOPS, STOPPING, Outcome
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import ModelRef, SelectionRef, TableRef
 
 
 class LoopRecord(BaseModel):
@@ -39,10 +39,10 @@ class LoopRecord(BaseModel):
     stop_reason: str | None = None
     difference: float | None = None
     standard_error: float | None = None
-    model: Reference | None = None
-    scores: Reference | None = None
-    selection: Reference | None = None
-    remaining: Reference | None = None
+    model: ModelRef | None = None
+    scores: TableRef | None = None
+    selection: SelectionRef | None = None
+    remaining: TableRef | None = None
 
 
 class EvolutionState(BaseModel):
@@ -62,19 +62,27 @@ class EvolutionState(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     best_loop: int
-    best: Reference
+    best: ModelRef
     without_gain: int = 0
     stopped: bool = False
     pool_size: int
-    remaining: Reference | None = None
-    memory: Reference | None = None
+    remaining: TableRef | None = None
+    memory: SelectionRef | None = None
     records: tuple[LoopRecord, ...]
+
+    @property
+    def models(self) -> dict[int, ModelRef]:
+        """The models that were trained, by loop; 0 is the seed's."""
+        return {
+            record.loop: record.model
+            for record in self.records
+            if record.model is not None
+        }
 
     @property
     def pool_left(self) -> int:
         """Pairs still in the pool."""
-        rows = self.remaining.rows if self.remaining else self.pool_size
-        return rows or 0
+        return self.remaining.rows if self.remaining else self.pool_size
 
     @property
     def loop(self) -> int:
@@ -82,7 +90,7 @@ class EvolutionState(BaseModel):
         return self.records[-1].loop
 
 
-def begin(seed: Reference, pool_size: int) -> EvolutionState:
+def begin(seed: ModelRef, pool_size: int) -> EvolutionState:
     """Return the state before loop 1.
 
     Args:
@@ -122,8 +130,8 @@ def advance(
     record: LoopRecord,
     *,
     last_loop: int,
-    remaining: Reference | None,
-    memory: Reference | None,
+    remaining: TableRef | None,
+    memory: SelectionRef | None,
 ) -> EvolutionState:
     """Return the state after a loop.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from ser_kedro import errors
 from ser_kedro.errors import LaunchError, SerKedroError
 from ser_kedro.launch.json import read_json
 from ser_kedro.launch.params import LauncherParams
+from ser_kedro.launch.reference import OUTPUTS, StoredRef
 from ser_kedro.launch.tail import LAUNCHER_LOG, last_lines
 
 # The first that is found counts: what is likely to be a consequence comes last.
@@ -189,7 +189,7 @@ def _short(text: str, most: int = 160) -> str:
     return words if len(words) <= most else words[: most - 1] + "…"
 
 
-def read_result(what: str, path: Path) -> dict[str, Any]:
+def read_result(what: str, path: Path) -> dict[str, StoredRef]:
     """Return the outputs that rank 0 wrote.
 
     Raises:
@@ -202,8 +202,8 @@ def read_result(what: str, path: Path) -> dict[str, Any]:
             f" with several machines the store must be on a disk they share; log: {log}"
         )
     try:
-        return dict(read_json(path)["outputs"])
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        return OUTPUTS.validate_python(read_json(path)["outputs"])
+    except (ValueError, KeyError, TypeError) as error:
         raise LaunchError(
             f"{what}: the result at {path} is not whole; run the same command again,"
             f" and check the disk if it comes back; log: {log}"

@@ -6,39 +6,24 @@ import ast
 import hashlib
 import importlib.util
 import json
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
 PACKAGE = "ser_kedro"
 
 
-class Output(BaseModel):
-    """One thing that a job made, inside its workspace.
-
-    Attributes:
-        kind: As in ``Reference``.
-        file: Path relative to the workspace.
-        digest: Hash of the content; ``None`` where the job's fingerprint stands for it.
-        base_model: As in ``Reference``.
-        rows: As in ``Reference``.
-        metrics: As in ``Reference``.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-
-    kind: Literal["table", "language_model", "reward_model"]
-    file: str
-    digest: str | None = None
-    base_model: str | None = None
-    rows: int | None = None
-    metrics: dict[str, Any] = {}
+# What a job makes, by name: a ``TypedDict`` of references.
+Outputs = TypeVar("Outputs", bound=Mapping[str, object])
+# What a rank returns that is not the first: only what rank 0 returns counts.
+NOT_MINE: Any = {}
 
 
-class Job(BaseModel):
+class Job(BaseModel, Generic[Outputs]):
     """Base of all jobs: what to do, on which inputs, with which parameters.
 
     A subclass adds fields and ``work``. Two jobs with one fingerprint give one result.
@@ -57,14 +42,14 @@ class Job(BaseModel):
     libraries: ClassVar[tuple[str, ...]] = ()
     distributed: ClassVar[bool] = False
 
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> Outputs:
         """Do it. Begun work found in ``workspace`` is taken up, not done again.
 
         Args:
             workspace: A folder of this job alone; what is left in it is kept.
 
         Returns:
-            What was made, by name.
+            What was made, by name: references with paths relative to the workspace.
         """
         raise TypeError(f"{type(self).__name__} does not say how to do its work")
 

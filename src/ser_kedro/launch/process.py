@@ -15,14 +15,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ser_kedro.errors import LaunchError, ParameterError
 from ser_kedro.launch import command
 from ser_kedro.launch.failure import advice, failed, read_result
-from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.job import Job
 from ser_kedro.launch.json import write_json
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import project_root
+from ser_kedro.launch.reference import StoredRef, project_root
 from ser_kedro.launch.tail import LAUNCHER_LOG, Tail, last_lines
 from ser_kedro.launch.tree import GRACE, end_tree
 from ser_kedro.launch.worker import describe
@@ -41,7 +42,9 @@ class _Launch:
     marker: str
 
 
-def launch(job: Job, workspace: Path, params: LauncherParams) -> dict[str, Output]:
+def launch(
+    job: Job[Any], workspace: Path, params: LauncherParams
+) -> dict[str, StoredRef]:
     """Run the job under a launcher and return what rank 0 says was made.
 
     Args:
@@ -56,11 +59,10 @@ def launch(job: Job, workspace: Path, params: LauncherParams) -> dict[str, Outpu
     code = _run(begun, workspace)
     if code != 0:
         raise failed(begun.what, params, begun.argv, begun.places.logs, code)
-    outputs = read_result(begun.what, begun.places.result)
-    return {name: Output.model_validate(value) for name, value in outputs.items()}
+    return read_result(begun.what, begun.places.result)
 
 
-def _prepare(job: Job, workspace: Path, params: LauncherParams) -> _Launch:
+def _prepare(job: Job[Any], workspace: Path, params: LauncherParams) -> _Launch:
     places = command.Places(
         project=project_root().absolute(),
         logs=_new_logs(workspace),

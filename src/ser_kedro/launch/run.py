@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
+from typing import Any, cast
 
 from ser_kedro.errors import StoreError
 from ser_kedro.launch import store
-from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.job import Job, Outputs
 from ser_kedro.launch.params import INLINE, LauncherParams
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import StoredRef
 
 logger = logging.getLogger(__name__)
 
@@ -23,17 +24,17 @@ class NotFinished(Exception):
     """A job was to be looked up only, and the store does not have it."""
 
 
-_looking: ContextVar[list[Job] | None] = ContextVar("looking", default=None)
+_looking: ContextVar[list[Job[Any]] | None] = ContextVar("looking", default=None)
 
 
 @contextmanager
-def look_only() -> Iterator[list[Job]]:
+def look_only() -> Iterator[list[Job[Any]]]:
     """Let ``run`` return what is finished and raise ``NotFinished`` for the rest.
 
     Yields:
         The jobs that were found, as they are.
     """
-    found: list[Job] = []
+    found: list[Job[Any]] = []
     token = _looking.set(found)
     try:
         yield found
@@ -41,7 +42,7 @@ def look_only() -> Iterator[list[Job]]:
         _looking.reset(token)
 
 
-def run(job: Job, launcher: LauncherParams = INLINE) -> dict[str, Reference]:
+def run(job: Job[Outputs], launcher: LauncherParams = INLINE) -> Outputs:
     """Return the outputs of a job, running it only if the store has no such result.
 
     Args:
@@ -61,20 +62,20 @@ def run(job: Job, launcher: LauncherParams = INLINE) -> dict[str, Reference]:
         if (known_outputs := store.find(job)) is None:
             raise NotFinished(job.stage)
         looking.append(job)
-        return known_outputs
+        return cast("Outputs", known_outputs)
     short = f"{job.stage} {job.fingerprint[:12]}"
     if (found := store.find(job)) is not None:
         logger.info("%s: reused", short)
-        return found
+        return cast("Outputs", found)
     try:
         with store.workspace(job) as workspace:
             if (found := store.find(job)) is not None:
                 workspace.rmdir()
-                return found
+                return cast("Outputs", found)
             begun = any(workspace.iterdir())
             logger.info("%s: %s", short, "taken up again" if begun else "started")
             outputs = _work(job, workspace, launcher)
-            return store.commit(job, workspace, outputs)
+            return cast("Outputs", store.commit(job, workspace, outputs))
     except Exception as error:
         if not _is_full_disk(error):
             raise
@@ -84,9 +85,11 @@ def run(job: Job, launcher: LauncherParams = INLINE) -> dict[str, Reference]:
         ) from error
 
 
-def _work(job: Job, workspace: Path, launcher: LauncherParams) -> dict[str, Output]:
+def _work(
+    job: Job[Any], workspace: Path, launcher: LauncherParams
+) -> dict[str, StoredRef]:
     if launcher.kind == "inline" or not job.distributed:
-        return job.work(workspace)
+        return dict(job.work(workspace))
     # Not at the top: the ranks' own jobs need none of it.
     from ser_kedro.launch.process import launch
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.job import Job
 from ser_kedro.launch.json import read_json, write_json
-from ser_kedro.launch.reference import Reference, project_root
+from ser_kedro.launch.reference import OUTPUTS, StoredRef, project_root
 
 STORE = Path("data") / "store"
 RESULT = "result.json"
@@ -23,22 +24,21 @@ def store_root() -> Path:
     return project_root() / STORE
 
 
-def folder(job: Job) -> Path:
+def folder(job: Job[Any]) -> Path:
     """Return the absolute path of a finished job's folder, there or not."""
     return store_root() / job.stage / job.fingerprint
 
 
-def find(job: Job) -> dict[str, Reference] | None:
+def find(job: Job[Any]) -> dict[str, StoredRef] | None:
     """Return what a job made, or ``None`` if it has not finished here."""
     result = folder(job) / RESULT
     if not result.is_file():
         return None
-    outputs = read_json(result)["outputs"]
-    return {name: Reference.model_validate(value) for name, value in outputs.items()}
+    return OUTPUTS.validate_python(read_json(result)["outputs"])
 
 
 @contextmanager
-def workspace(job: Job) -> Iterator[Path]:
+def workspace(job: Job[Any]) -> Iterator[Path]:
     """Give the job its staging folder, alone: a second process waits for the first.
 
     The folder outlives a failure, so that the next run takes the work up.
@@ -84,7 +84,9 @@ def _is_at(path: Path, descriptor: int) -> bool:
         return False
 
 
-def commit(job: Job, staging: Path, outputs: dict[str, Output]) -> dict[str, Reference]:
+def commit(
+    job: Job[Any], staging: Path, outputs: Mapping[str, StoredRef]
+) -> dict[str, StoredRef]:
     """Move a finished workspace to its final place; all of it appears, or nothing.
 
     Args:
@@ -93,31 +95,25 @@ def commit(job: Job, staging: Path, outputs: dict[str, Output]) -> dict[str, Ref
         outputs: What it made there.
 
     Returns:
-        References to the outputs, by name.
+        The same references, to where the outputs lie now.
     """
     place = folder(job)
-    references = {
-        name: Reference(
-            kind=output.kind,
-            path=(place / output.file).relative_to(project_root()).as_posix(),
-            fingerprint=output.digest or job.fingerprint,
-            base_model=output.base_model,
-            rows=output.rows,
-            metrics=output.metrics,
-        )
+    inside = place.relative_to(project_root())
+    moved = {
+        name: output.model_copy(update={"path": (inside / output.path).as_posix()})
         for name, output in outputs.items()
     }
     record = {
         "stage": job.stage,
         "fingerprint": job.fingerprint,
         "job": job.model_dump(mode="json"),
-        "outputs": {name: ref.model_dump() for name, ref in references.items()},
+        "outputs": OUTPUTS.dump_python(moved, mode="json"),
     }
     write_json(staging / RESULT, record)
     _flush_to_disk(staging)
     staging.rename(place)
     _flush(place.parent)
-    return references
+    return moved
 
 
 def _flush_to_disk(folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.ipc
 
-from ser_kedro.launch.job import Output
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.files import hash_file
+from ser_kedro.launch.json import write_json
+from ser_kedro.launch.reference import AnyTable, DocumentRef, TableRef
 
 BATCH = 4096
-_PREVIEW_WIDTH = 120
 
 
 class _HashingFile:
@@ -46,8 +46,8 @@ def write_table(
     name: str,
     batches: Iterable[pa.RecordBatch | pa.Table],
     schema: pa.Schema,
-    metrics: dict[str, Any] | None = None,
-) -> Output:
+    metrics: Mapping[str, float] | None = None,
+) -> TableRef:
     """Write batches to ``<workspace>/<name>.arrow`` as they come.
 
     Args:
@@ -55,10 +55,10 @@ def write_table(
         name: Name of the table.
         batches: Record batches or tables of the given schema, in order.
         schema: The schema of all of them.
-        metrics: What to say about the table.
+        metrics: Numbers to say about the table.
 
     Returns:
-        The output, with the hash of the file's bytes as digest.
+        A reference to it, by the hash of the file's bytes.
     """
     path = workspace / f"{name}.arrow"
     sink = _HashingFile(path)
@@ -68,16 +68,31 @@ def write_table(
             writer.write(batch)
             rows += batch.num_rows
     sink.close()
-    return Output(
-        kind="table",
-        file=path.name,
-        digest=sink.hexdigest(),
+    return TableRef(
+        path=path.name,
+        fingerprint=sink.hexdigest(),
         rows=rows,
-        metrics=metrics or {},
+        metrics=dict(metrics or {}),
     )
 
 
-def read_table(reference: Reference) -> pa.Table:
+def write_document(workspace: Path, name: str, value: Any) -> DocumentRef:
+    """Write a JSON document to ``<workspace>/<name>.json``.
+
+    Args:
+        workspace: The job's workspace.
+        name: Name of the document.
+        value: What JSON can hold.
+
+    Returns:
+        A reference to it, by the hash of the file's bytes.
+    """
+    path = workspace / f"{name}.json"
+    write_json(path, value)
+    return DocumentRef(path=path.name, fingerprint=hash_file(path)[:32])
+
+
+def read_table(reference: AnyTable) -> pa.Table:
     """Return a table of the store, memory-mapped: rows are read when they are used."""
     return map_table(reference.location)
 
@@ -132,17 +147,3 @@ def reorder(
     rows = Rows(table)
     for start in range(0, len(indices), batch):
         yield rows.take(indices[start : start + batch])
-
-
-def preview_rows(reference: Reference, rows: int) -> tuple[list[str], list[list[str]]]:
-    """Return the columns and the first rows of a table as short texts."""
-    table = read_table(reference).slice(0, rows)
-    data = [[_short(value) for value in row.values()] for row in table.to_pylist()]
-    return table.column_names, data
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, list):
-        value = " ".join(f"{turn['role']}: {turn['content']}" for turn in value)
-    text = f"{value:.3f}" if isinstance(value, float) else str(value)
-    return text if len(text) <= _PREVIEW_WIDTH else text[: _PREVIEW_WIDTH - 1] + "…"

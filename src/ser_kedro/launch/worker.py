@@ -16,9 +16,10 @@ from ser_kedro.errors import LaunchError, SerKedroError
 from ser_kedro.launch.job import Job
 from ser_kedro.launch.json import read_json, write_json
 from ser_kedro.launch.rank import NO_GPU_VARIABLE, is_main, rank
+from ser_kedro.launch.reference import OUTPUTS
 
 
-def describe(job: Job) -> dict[str, Any]:
+def describe(job: Job[Any]) -> dict[str, Any]:
     """Return a job as JSON that ``load_job`` understands."""
     kind = type(job)
     return {
@@ -29,7 +30,7 @@ def describe(job: Job) -> dict[str, Any]:
     }
 
 
-def load_job(path: Path) -> Job:
+def load_job(path: Path) -> Job[Any]:
     """Return the job of a file; it must be here what it is there.
 
     Raises:
@@ -39,7 +40,7 @@ def load_job(path: Path) -> Job:
     kind: Any = importlib.import_module(described["module"])
     for name in described["name"].split("."):
         kind = getattr(kind, name)
-    job: Job = kind.model_validate(described["job"])
+    job: Job[Any] = kind.model_validate(described["job"])
     if job.fingerprint != described["fingerprint"]:
         raise LaunchError(
             f"{described['name']}: this rank would make something else than was asked"
@@ -54,8 +55,7 @@ def work(job_file: Path, result_file: Path, workspace: Path) -> None:
     main = is_main()
     _leave_group()
     if main:
-        made = {name: output.model_dump() for name, output in outputs.items()}
-        write_json(result_file, {"outputs": made})
+        write_json(result_file, {"outputs": OUTPUTS.dump_python(outputs, mode="json")})
 
 
 def _leave_group() -> None:

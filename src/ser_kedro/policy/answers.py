@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 import pyarrow as pa
 
-from ser_kedro.launch.job import Job, Output
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.job import Job
+from ser_kedro.launch.reference import ModelRef, TableRef
 from ser_kedro.launch.table import read_table, reorder, write_table
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.preferences.schema import PROMPT
@@ -28,7 +28,13 @@ ANSWERS = pa.schema(
 )
 
 
-class AnswersJob(Job):
+class AnswerOutputs(TypedDict):
+    """A table of ``ANSWERS``."""
+
+    answers: TableRef
+
+
+class AnswersJob(Job[AnswerOutputs]):
     """Let a policy answer prompts, one of each group.
 
     The same seed draws the same prompts, and the same random numbers for each policy.
@@ -46,16 +52,16 @@ class AnswersJob(Job):
     stage: ClassVar[str] = "answers"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "tokenizers")
 
-    model: Reference
-    start: Reference
-    prompts: Reference
+    model: ModelRef
+    start: ModelRef
+    prompts: TableRef
     count: int
     batch_size: int
     params: PpoParams
     seed: int
 
     @quiet()
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> AnswerOutputs:
         """Write ``answers``; ``kl`` is in nats along each answer."""
         batches = self._answer()
         return {"answers": write_table(workspace, "answers", batches, ANSWERS)}

@@ -7,14 +7,14 @@ import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import pyarrow as pa
 
 from ser_kedro.errors import ParameterError
-from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.job import NOT_MINE, Job
 from ser_kedro.launch.rank import deepspeed_file, is_main
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import ModelRef, TableRef
 from ser_kedro.launch.table import read_table, write_table
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.preferences.schema import PROMPT, Message
@@ -75,7 +75,16 @@ SAMPLES = pa.schema(
 )
 
 
-class PpoJob(Job):
+class PpoOutputs(TypedDict):
+    """The best and the last policy, a row a step, and answers before and after."""
+
+    policy: ModelRef
+    last_policy: ModelRef
+    history: TableRef
+    samples: TableRef
+
+
+class PpoJob(Job[PpoOutputs]):
     """Train a language model against a reward model, with PPO or RLOO.
 
     Attributes:
@@ -100,16 +109,16 @@ class PpoJob(Job):
         "accelerate",
     )
 
-    sft_model: Reference
-    reward_model: Reference
-    prompts: Reference
+    sft_model: ModelRef
+    reward_model: ModelRef
+    prompts: TableRef
     params: PpoParams
     scoring: Scoring
     gold: WorldParams | None = None
     seed: int
 
     @quiet()
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> PpoOutputs:
         """Write ``policy``, ``last_policy``, ``history`` and ``samples``.
 
         ``policy`` is the best on held-out prompts within the bound on the KL. Ranks
@@ -129,7 +138,7 @@ class PpoJob(Job):
         prompts = read_table(self.prompts)["prompt"].to_pylist()
         progress, held_out, metrics = self._train(prompts, workspace)
         if not is_main():
-            return {}
+            return NOT_MINE
         folder = Folder(workspace / _RUN, 0)
         last = folder.path / f"checkpoint-{progress.step}" / WEIGHTS
         best, kept = last, progress.last
@@ -140,7 +149,7 @@ class PpoJob(Job):
         batch = pa.RecordBatch.from_pylist(progress.history, HISTORY)
         rows = list(_samples(held_out, progress.before, kept))
         sampled = pa.RecordBatch.from_pylist(rows, SAMPLES)
-        outputs = {
+        outputs: PpoOutputs = {
             "policy": self._output("policy", {**metrics, **_figures(kept)}),
             "last_policy": self._output(
                 "last_policy", {**metrics, **_figures(progress.last)}
@@ -232,13 +241,13 @@ class PpoJob(Job):
         actor.merged().save_pretrained(folder)
         AutoTokenizer.from_pretrained(start).save_pretrained(folder)
 
-    def _output(self, name: str, metrics: dict[str, Any]) -> Output:
+    def _output(self, name: str, metrics: dict[str, Any]) -> ModelRef:
         # One job, two models: its fingerprint alone would not tell them apart.
         identity = f"{self.fingerprint} {name}"
-        return Output(
+        return ModelRef(
             kind="language_model",
-            file=name,
-            digest=hashlib.sha256(identity.encode()).hexdigest()[:32],
+            path=name,
+            fingerprint=hashlib.sha256(identity.encode()).hexdigest()[:32],
             base_model=self.sft_model.base_model,
             metrics=metrics,
         )

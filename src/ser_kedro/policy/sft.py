@@ -13,8 +13,8 @@ import pyarrow as pa
 
 from ser_kedro.errors import DataError
 from ser_kedro.launch import rank
-from ser_kedro.launch.job import Job, Output
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.job import Job
+from ser_kedro.launch.reference import ModelOutputs, ModelRef, TableRef
 from ser_kedro.launch.table import read_table, write_table
 from ser_kedro.reward.params import ModelParams, SftParams
 from ser_kedro.reward.quiet import quiet
@@ -29,7 +29,7 @@ ROWS = pa.schema(
 )
 
 
-class SftJob(Job):
+class SftJob(Job[ModelOutputs]):
     """Fine-tune a language model on responses, loss on the responses' tokens only.
 
     An encoder (BERT-like) cannot generate: it is passed on as it is.
@@ -54,13 +54,13 @@ class SftJob(Job):
     )
 
     model: ModelParams
-    pairs: Reference
-    pool: Reference | None = None
+    pairs: TableRef
+    pool: TableRef | None = None
     params: SftParams
     seed: int
 
     @quiet()
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> ModelOutputs:
         """Write ``model``: weights and tokenizer."""
         import torch
 
@@ -74,9 +74,10 @@ class SftJob(Job):
         if in_parts():
             torch.manual_seed(self.seed)  # to take a model apart draws numbers too
         ensure_pad_token(tokenizer, model)
-        if is_encoder(model.config):
+        passed_on = is_encoder(model.config)
+        metrics: dict[str, float] = {}
+        if passed_on:
             logger.info("sft: %s is an encoder, nothing to fine-tune", self.model.name)
-            metrics: dict[str, Any] = {"skipped": "encoder model"}
         else:
             encoder = Encoder(tokenizer, self.params.max_length)
             model, metrics = self._train(model, encoder, arguments, workspace)
@@ -87,13 +88,14 @@ class SftJob(Job):
             tokenizer.save_pretrained(folder)
             shutil.rmtree(workspace / "trainer", ignore_errors=True)
             (workspace / "encoded.arrow").unlink(missing_ok=True)
-        output = Output(
-            kind="language_model",
-            file="model",
+        made = ModelRef(
+            kind="encoder" if passed_on else "language_model",
+            path="model",
+            fingerprint=self.fingerprint,
             base_model=self.model.name,
             metrics=metrics,
         )
-        return {"model": output}
+        return {"model": made}
 
     def _arguments(self, workspace: Path) -> Any:
         from trl import SFTConfig
@@ -145,7 +147,7 @@ class SftJob(Job):
 
     def _train(
         self, model: Any, encoder: Encoder, arguments: Any, workspace: Path
-    ) -> tuple[Any, dict[str, Any]]:
+    ) -> tuple[Any, dict[str, float]]:
         from datasets import Dataset
 
         from ser_kedro.policy.shares import SerSftTrainer
@@ -175,14 +177,14 @@ class SftJob(Job):
         metrics = train(trainer, workspace, "sft")
         adapter = workspace / "adapter" if self.params.keep_adapter else None
         trained = trained_model(trainer, adapter)
-        return trained, {**metrics, "encoding": counts.as_metrics()}
+        return trained, {**metrics, **counts.as_metrics()}
 
     def _epochs(self) -> float:
         """Return the passes over the rows: more of them where the pool is a control."""
         if self.params.pool != "steps" or self.pool is None:
             return self.params.epochs
-        own = (self.pairs.rows or 0) * (2 if self.params.target == "both" else 1)
-        return self.params.epochs * (own + 2 * (self.pool.rows or 0)) / own
+        own = self.pairs.rows * (2 if self.params.target == "both" else 1)
+        return self.params.epochs * (own + 2 * self.pool.rows) / own
 
     def _encode(self, encoder: Encoder, counts: Any) -> Iterator[pa.RecordBatch]:
         both = self.params.target == "both"
@@ -195,7 +197,7 @@ class SftJob(Job):
 
     def _encode_table(
         self,
-        table: Reference,
+        table: TableRef,
         names: tuple[str, str],
         both: bool,
         encoder: Encoder,

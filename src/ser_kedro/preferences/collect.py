@@ -98,7 +98,7 @@ def collect(
         source.pairs(part), desc=f"reading {part} pairs", unit=" rows", disable=None
     )
     output = write_table(workspace, f"raw_{part}", _batches(iter(items), tally), RAW)
-    path = workspace / output.file
+    path = workspace / output.path
     indices = _without_copies(path, tally)
     collected = Collected(
         path=path,

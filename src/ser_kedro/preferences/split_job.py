@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypedDict, cast
 
 import numpy as np
 import pyarrow as pa
@@ -19,8 +19,9 @@ from pydantic import (
     field_serializer,
 )
 
-from ser_kedro.launch.job import Job, Output
-from ser_kedro.launch.table import map_table, reorder, write_table
+from ser_kedro.launch.job import Job
+from ser_kedro.launch.reference import DocumentRef, TableRef
+from ser_kedro.launch.table import map_table, reorder, write_document, write_table
 from ser_kedro.preferences.collect import Collected, collect
 from ser_kedro.preferences.records import DropReason
 from ser_kedro.preferences.schema import (
@@ -42,8 +43,6 @@ from ser_kedro.preferences.split import (
     chosen_first,
     shuffled,
 )
-
-REPORT = "data_report"
 
 Build = Callable[[pa.RecordBatch, list[str]], pa.RecordBatch]
 
@@ -70,7 +69,20 @@ class _Rows:
             done += batch.num_rows
 
 
-class SplitJob(Job):
+class SplitOutputs(TypedDict):
+    """The parts of the data, and what happened to the rows."""
+
+    sft_pairs: TableRef
+    labeled_pairs: TableRef
+    validation_pairs: TableRef
+    unlabeled_pairs: TableRef
+    audit_labels: TableRef
+    test_pairs: TableRef
+    ppo_prompts: TableRef
+    data_report: DocumentRef
+
+
+class SplitJob(Job[SplitOutputs]):
     """Split preference data by prompt, and take the labels off the pool.
 
     Attributes:
@@ -98,7 +110,7 @@ class SplitJob(Job):
             return value.identity
         return handler(value)
 
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> SplitOutputs:
         """Read, check, group, assign and write; nothing large is held in memory.
 
         Args:
@@ -106,9 +118,8 @@ class SplitJob(Job):
 
         Returns:
             ``sft_pairs``, ``labeled_pairs``, ``validation_pairs``, ``test_pairs``,
-            ``unlabeled_pairs``, ``audit_labels`` and ``ppo_prompts``. What happened to
-            the rows is said in ``metrics["data_report"]`` of ``audit_labels``, the one
-            table that no training code can reach.
+            ``unlabeled_pairs``, ``audit_labels``, ``ppo_prompts`` and the document
+            ``data_report``, which says what happened to the rows.
 
         Raises:
             DataError: If the data cannot be read, or a part of it would be empty.
@@ -123,20 +134,20 @@ class SplitJob(Job):
         )
         rows = _rows(train, assignment.groups)
         tests = None if test is None else _rows(test, assignment.test_groups)
-        outputs = self._write(workspace, rows, tests, assignment)
-        report = _report(train, test, assignment, outputs)
-        outputs["audit_labels"].metrics[REPORT] = report
+        tables = self._write(workspace, rows, tests, assignment)
+        report = _report(train, test, assignment, tables)
         for collected in (train, test):
             if collected is not None:
                 collected.path.unlink()
-        return outputs
+        document = write_document(workspace, "data_report", report)
+        return cast("SplitOutputs", {**tables, "data_report": document})
 
     def _collect(self, part: SourcePart, workspace: Path) -> Collected:
         return collect(self.source, part, workspace, self.params.max_bad_rows)
 
     def _write(
         self, workspace: Path, train: _Rows, test: _Rows | None, assignment: Assignment
-    ) -> dict[str, Output]:
+    ) -> dict[str, TableRef]:
         parts: dict[Part, _Rows] = {
             "sft": train.only(assignment.rows("sft")),
             "labeled": train.only(assignment.rows("labeled")),
@@ -247,13 +258,13 @@ def _report(
     train: Collected,
     test: Collected | None,
     assignment: Assignment,
-    outputs: dict[str, Output],
+    tables: dict[str, TableRef],
 ) -> dict[str, Any]:
     in_test = int((assignment.parts == IN_TEST_SET).sum())
     rows = {"train": _account(train, in_test)}
     if test is not None:
         rows["test"] = _account(test, 0)
-    sizes = {name: output.rows for name, output in outputs.items()}
+    sizes = {name: table.rows for name, table in tables.items()}
     labels = {part: sizes[f"{part}_pairs"] for part in ("labeled", "validation", "sft")}
     return {
         "rows": rows,

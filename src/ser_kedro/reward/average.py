@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from ser_kedro.errors import ParameterError
-from ser_kedro.launch.job import Job, Output
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.job import Job
+from ser_kedro.launch.reference import ModelOutputs, ModelRef, TableRef
 from ser_kedro.launch.table import read_table
 from ser_kedro.reward.params import RewardParams, uses_bf16
 from ser_kedro.reward.quiet import quiet
@@ -18,7 +18,7 @@ from ser_kedro.reward.validation import calibrate_model
 _SAMPLE = 8
 
 
-class AverageJob(Job):
+class AverageJob(Job[ModelOutputs]):
     """Average weights (WARM, Ramé et al., 2024) and calibrate what comes out.
 
     Attributes:
@@ -30,12 +30,12 @@ class AverageJob(Job):
     stage: ClassVar[str] = "reward_model"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "scipy")
 
-    models: tuple[Reference, ...]
-    validation: Reference
+    models: tuple[ModelRef, ...]
+    validation: TableRef
     params: RewardParams
 
     @quiet()
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> ModelOutputs:
         """Write ``model``, a folder as ``TrainRewardJob`` writes."""
         from ser_kedro.reward import pack
         from ser_kedro.reward.encode import Encoder
@@ -73,11 +73,11 @@ class AverageJob(Job):
         metrics |= calibrate_model(
             folder, *rewards.T, temperature=self.params.fit_temperature
         )
-        return {
-            "model": Output(
-                kind="reward_model",
-                file="model",
-                base_model=self.models[0].base_model,
-                metrics=metrics,
-            )
-        }
+        made = ModelRef(
+            kind="reward_model",
+            path="model",
+            fingerprint=self.fingerprint,
+            base_model=self.models[0].base_model,
+            metrics=metrics,
+        )
+        return {"model": made}

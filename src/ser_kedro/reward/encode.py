@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ser_kedro.errors import ModelError
 
@@ -242,6 +242,11 @@ class EncodingCount:
         self.kept += not useless
         return not useless
 
-    def as_metrics(self) -> dict[str, Any]:
-        """Return the counts by name."""
-        return dict(vars(self))
+    def as_metrics(self) -> dict[str, int]:
+        """Return the counts by the names that they have among a model's metrics."""
+        return {
+            "pairs": self.rows,
+            "overlong_pairs": self.overlong,
+            "equal_pairs": self.equal,
+            "trained_pairs": self.kept,
+        }

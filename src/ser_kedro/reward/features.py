@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 
 from ser_kedro.launch import store
 from ser_kedro.launch.files import hash_folder
-from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.job import Job
 from ser_kedro.launch.json import read_json, write_json
-from ser_kedro.launch.reference import NOTHING, Reference
+from ser_kedro.launch.reference import AnyTable, ModelOutputs, ModelRef, TableRef
 from ser_kedro.launch.table import Rows, map_table, read_table, write_table
 from ser_kedro.reward.quiet import quiet
 from ser_kedro.reward.scorer_job import ScorerJob
@@ -30,9 +30,10 @@ SHARDS = "shards"
 _COLUMNS = (("response_a", "response_b"), ("chosen", "rejected"))
 # Where a table of features says, in its schema, what they were computed by.
 _BASIS = b"basis"
+_ANY = TableRef(path="", fingerprint="", rows=0)
 
 
-class BackboneJob(Job):
+class BackboneJob(Job[ModelOutputs]):
     """Put a model's weights, its head's apart from the others, where heads share them.
 
     Models with equal weights give equal fingerprints, whatever made them.
@@ -44,10 +45,10 @@ class BackboneJob(Job):
     stage: ClassVar[str] = "backbone"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "safetensors")
 
-    start: Reference
+    start: ModelRef
 
     @quiet()
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> ModelOutputs:
         """Write ``model``: a classifier with a head of zeros, and its tokenizer."""
         import torch
         from safetensors.torch import save_file
@@ -75,17 +76,22 @@ class BackboneJob(Job):
             "weight_map": {key: file for file in files for key in files[file]},
         }
         write_json(folder / INDEX, index)
-        return {
-            "model": Output(
-                kind="reward_model",
-                file="model",
-                digest=hash_folder(folder)[:32],
-                base_model=self.start.base_model,
-            )
-        }
+        made = ModelRef(
+            kind="reward_model",
+            path="model",
+            fingerprint=hash_folder(folder)[:32],
+            base_model=self.start.base_model,
+        )
+        return {"model": made}
 
 
-class FeaturesJob(ScorerJob):
+class FeatureOutputs(TypedDict):
+    """A table of features."""
+
+    features: TableRef
+
+
+class FeaturesJob(ScorerJob[FeatureOutputs]):
     """Compute what the head of a frozen model reads for each response of a table.
 
     Each pair has a forward pass of its own, its responses in the order of their text,
@@ -100,13 +106,13 @@ class FeaturesJob(ScorerJob):
 
     stage: ClassVar[str] = "features"
 
-    pairs: Reference
+    pairs: AnyTable
 
     @quiet()
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> FeatureOutputs:
         """Write ``features``: a row a pair, in their order, responses by their text."""
         # A job that differs in its table alone has the same basis.
-        basis = self.model_copy(update={"pairs": NOTHING}).fingerprint
+        basis = self.model_copy(update={"pairs": _ANY}).fingerprint
         width = read_json(self.model.location / INDEX)["metadata"]["features"]
         schema = _schema(width).with_metadata({_BASIS: basis})
         batches = self._batches(FeatureRows(_tables(basis)), schema, workspace / SHARDS)
@@ -139,7 +145,7 @@ class FeaturesJob(ScorerJob):
                         parts.append(_features(scorer, new, schema))
                     batch = _merged(parts, old, schema)
                     part = write_table(folder, f"{start}.partial", [batch], schema)
-                    (folder / part.file).rename(file)
+                    (folder / part.path).rename(file)
                 yield from map_table(file).to_batches()
                 bar.update(len(shard))
 
@@ -166,7 +172,7 @@ class FeatureRows:
         rows: All rows of all tables, read when they are used.
     """
 
-    def __init__(self, tables: Sequence[Reference]) -> None:
+    def __init__(self, tables: Sequence[TableRef]) -> None:
         """Open tables of ``FeaturesJob``."""
         import pandas as pd
 
@@ -272,15 +278,15 @@ def _merged(
     return pa.RecordBatch.from_arrays(ordered.columns, schema=schema)
 
 
-def _tables(basis: str) -> list[Reference]:
+def _tables(basis: str) -> list[TableRef]:
     """Return the finished feature tables of a basis."""
     results = (store.store_root() / FeaturesJob.stage).glob(f"*/{store.RESULT}")
     found = [
-        Reference.model_validate(read_json(result)["outputs"]["features"])
+        TableRef.model_validate(read_json(result)["outputs"]["features"])
         for result in sorted(results)
     ]
     return [table for table in found if _basis(table) == basis]
 
 
-def _basis(table: Reference) -> str:
+def _basis(table: TableRef) -> str:
     return (read_table(table).schema.metadata or {}).get(_BASIS, b"").decode()

@@ -11,14 +11,15 @@ import numpy as np
 import pyarrow as pa
 
 from ser_kedro.errors import DataError
-from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.job import Job
 from ser_kedro.launch.json import read_json, write_json
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import AnyTable, ModelOutputs, ModelRef, TableRef
 from ser_kedro.launch.table import read_table, write_table
+from ser_kedro.reward.encode import EncodingCount
 from ser_kedro.reward.features import BACKBONE, HEAD, INDEX, FeatureRows, flipped
 from ser_kedro.reward.params import RewardParams
 from ser_kedro.reward.quiet import quiet
-from ser_kedro.reward.score import SCORES, score_batches
+from ser_kedro.reward.score import SCORES, ScoreOutputs, score_batches
 from ser_kedro.reward.validation import calibrate_model
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 _BLOCK = 4096
 
 
-class TrainHeadJob(Job):
+class TrainHeadJob(Job[ModelOutputs]):
     """Train the head alone, with the losses, weights and labels of full training.
 
     Attributes:
@@ -49,16 +50,16 @@ class TrainHeadJob(Job):
         "scipy",
     )
 
-    start: Reference
-    backbone: Reference
-    features: tuple[Reference, ...]
-    pairs: tuple[Reference, ...]
-    validation: Reference
+    start: ModelRef
+    backbone: ModelRef
+    features: tuple[TableRef, ...]
+    pairs: tuple[AnyTable, ...]
+    validation: TableRef
     params: RewardParams
     seed: int
 
     @quiet()
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> ModelOutputs:
         """Write ``model``: a folder as ``TrainRewardJob`` writes, weights shared."""
         if self.validation.rows == 0:
             raise DataError(f"{self.stage}: there are no validation pairs")
@@ -71,14 +72,15 @@ class TrainHeadJob(Job):
         metrics |= calibrate_model(
             folder, *rewards.T, temperature=self.params.fit_temperature
         )
-        return {
-            "model": Output(
-                kind="reward_model",
-                file="model",
-                base_model=self.start.base_model,
-                metrics={**metrics, "backbone": self.backbone.model_dump(mode="json")},
-            )
-        }
+        made = ModelRef(
+            kind="reward_model",
+            path="model",
+            fingerprint=self.fingerprint,
+            base_model=self.start.base_model,
+            metrics=metrics,
+            backbone=self.backbone,
+        )
+        return {"model": made}
 
     def _train(
         self, features: FeatureRows, validation: np.ndarray
@@ -126,7 +128,7 @@ class TrainHeadJob(Job):
             losses.append(loss.item())
         scale(head, -centre / spread, 1 / spread)
         metrics = {"steps": len(steps), "first_loss": losses[0]}
-        return head, {**metrics, "last_loss": losses[-1], "encoding": counts}
+        return head, {**metrics, "last_loss": losses[-1], **counts}
 
     def _rows(
         self, features: FeatureRows
@@ -148,12 +150,12 @@ class TrainHeadJob(Job):
         kept = ~cut & ~equal
         if not kept.any():
             raise DataError(f"{self.stage}: none of {len(rows)} pairs is left")
-        counts = {
-            "rows": len(rows),
-            "overlong": int(overlong.sum()),
-            "equal": int((equal & ~cut).sum()),
-            "kept": int(kept.sum()),
-        }
+        counts = EncodingCount(
+            rows=len(rows),
+            overlong=int(overlong.sum()),
+            equal=int((equal & ~cut).sum()),
+            kept=int(kept.sum()),
+        ).as_metrics()
         one, two, three, four = (column[kept] for column in columns)
         return one, two, three, four, counts
 
@@ -163,7 +165,7 @@ class TrainHeadJob(Job):
 
         from ser_kedro.reward.model import deep_head
 
-        if "backbone" in self.start.metrics:
+        if self.start.backbone is not None:
             return scale(load_head(self.start.location), centre, spread)
         if (width := self.params.head_width) is not None:
             return deep_head(len(spread), width)
@@ -192,7 +194,7 @@ class TrainHeadJob(Job):
         write_json(folder / INDEX, {**index, "weight_map": kept})
 
 
-class ScoreHeadJob(Job):
+class ScoreHeadJob(Job[ScoreOutputs]):
     """As ``ScoreJob``, from features.
 
     Attributes:
@@ -205,12 +207,12 @@ class ScoreHeadJob(Job):
     stage: ClassVar[str] = "scores"
     libraries: ClassVar[tuple[str, ...]] = ("torch", "safetensors")
 
-    model: Reference
-    features: Reference
-    pairs: Reference
-    rows: Reference | None = None
+    model: ModelRef
+    features: TableRef
+    pairs: AnyTable
+    rows: TableRef | None = None
 
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> ScoreOutputs:
         """Write ``scores``: row, pair_id, reward_a, reward_b."""
         pairs = read_table(self.pairs)
         rows = np.arange(len(pairs))

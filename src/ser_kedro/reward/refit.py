@@ -7,15 +7,15 @@ import shutil
 from pathlib import Path
 from typing import ClassVar
 
-from ser_kedro.launch.job import Job, Output
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.job import Job
+from ser_kedro.launch.reference import ModelOutputs, ModelRef
 from ser_kedro.reward.calibrate import CALIBRATION, Calibration
 from ser_kedro.reward.validation import VALIDATION
 
 _KEPT = ("model", "adapter")
 
 
-class RefitJob(Job):
+class RefitJob(Job[ModelOutputs]):
     """Give a model the temperature of another one, trained alike on fewer labels.
 
     A temperature that is fitted on pairs that a model was trained on is too low: it
@@ -29,10 +29,10 @@ class RefitJob(Job):
     stage: ClassVar[str] = "reward_model"
     libraries: ClassVar[tuple[str, ...]] = ()
 
-    model: Reference
-    held_out: Reference
+    model: ModelRef
+    held_out: ModelRef
 
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> ModelOutputs:
         """Write ``model``: the same files, linked, and another calibration.
 
         Adapters that were kept beside it are linked too.
@@ -57,14 +57,12 @@ class RefitJob(Job):
             for name, value in self.model.metrics.items()
             if not name.startswith("validation")
         }
-        return {
-            "model": Output(
-                kind="reward_model",
-                file="model",
-                base_model=self.model.base_model,
-                metrics={**known, "temperature": calibration.temperature},
-            )
+        changes = {
+            "path": "model",
+            "fingerprint": self.fingerprint,
+            "metrics": {**known, "temperature": calibration.temperature},
         }
+        return {"model": self.model.model_copy(update=changes)}
 
 
 def _link(source: str, target: str) -> None:

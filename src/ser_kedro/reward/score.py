@@ -7,14 +7,14 @@ import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 import numpy as np
 import pyarrow as pa
 
 from ser_kedro.launch import rank
-from ser_kedro.launch.job import Output
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.job import NOT_MINE
+from ser_kedro.launch.reference import AnyTable, TableRef
 from ser_kedro.launch.table import BATCH, Rows, read_table, write_table
 from ser_kedro.reward.quiet import quiet
 from ser_kedro.reward.scorer_job import ScorerJob
@@ -34,7 +34,13 @@ SCORES = pa.schema(
 )
 
 
-class ScoreJob(ScorerJob):
+class ScoreOutputs(TypedDict):
+    """A table of ``SCORES``."""
+
+    scores: TableRef
+
+
+class ScoreJob(ScorerJob[ScoreOutputs]):
     """Rewards of both responses of each pair of a table.
 
     Attributes:
@@ -45,11 +51,11 @@ class ScoreJob(ScorerJob):
     stage: ClassVar[str] = "scores"
     distributed: ClassVar[bool] = True
 
-    pairs: Reference
-    rows: Reference | None = None
+    pairs: AnyTable
+    rows: TableRef | None = None
 
     @quiet()
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> ScoreOutputs:
         """Write ``scores``: row, pair_id, reward_a, reward_b."""
         from ser_kedro.reward.placement import meet
 
@@ -64,7 +70,7 @@ class ScoreJob(ScorerJob):
         parts = _score_shards(scorer, pairs, rows[order], workspace / SHARDS)
         del met
         if not rank.is_main():
-            return {}
+            return NOT_MINE
         rewards = np.empty((len(rows), 2), np.float32)
         rewards[order] = np.concatenate(
             [np.empty((0, 2), np.float32), *map(np.load, parts)]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Generic
 
-from ser_kedro.launch.job import Job
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.job import Job, Outputs
+from ser_kedro.launch.reference import ModelRef
 from ser_kedro.reward.params import Scoring
 
 if TYPE_CHECKING:
     from ser_kedro.reward.scorer import Scorer
 
 
-class ScorerJob(Scoring, Job):
+class ScorerJob(Scoring, Job[Outputs], Generic[Outputs]):
     """A job that applies a reward model, as ``Scoring`` says.
 
     Attributes:
@@ -26,7 +26,7 @@ class ScorerJob(Scoring, Job):
         "trl",
     )
 
-    model: Reference
+    model: ModelRef
 
     def scorer(self) -> Scorer:
         """Load the model."""

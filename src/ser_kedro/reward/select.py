@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -12,8 +12,8 @@ import pyarrow.compute as pc
 
 from ser_kedro.evolution.params import SelectionParams
 from ser_kedro.evolution.status import Selection, select
-from ser_kedro.launch.job import Job, Output
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.job import Job
+from ser_kedro.launch.reference import SelectionRef, TableRef
 from ser_kedro.launch.table import read_table, reorder, write_table
 from ser_kedro.preferences.schema import LABELED
 from ser_kedro.reward.calibrate import Calibration
@@ -32,7 +32,14 @@ REMAINING = pa.schema([("row", pa.int64())])
 _RESPONSES = ("response_a", "response_b")
 
 
-class SelectJob(Job):
+class SelectOutputs(TypedDict):
+    """The pairs that a loop learns from, and the rows that it leaves in the pool."""
+
+    selection: SelectionRef
+    remaining: TableRef
+
+
+class SelectJob(Job[SelectOutputs]):
     """Keep the pairs that the reward model is confident about, with its labels.
 
     Attributes:
@@ -46,13 +53,13 @@ class SelectJob(Job):
     stage: ClassVar[str] = "selection"
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pyarrow")
 
-    scores: Reference
-    pairs: Reference
+    scores: TableRef
+    pairs: TableRef
     loop: int
     calibration: Calibration
     params: SelectionParams
 
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> SelectOutputs:
         """Write ``selection`` (pairs with self-labels) and ``remaining`` (rows)."""
         scores = read_table(self.scores)
         rows = scores["row"].to_numpy()
@@ -66,18 +73,23 @@ class SelectJob(Job):
         taken = np.zeros(len(rows), bool)
         taken[selection.chosen] = True
         left = pa.RecordBatch.from_arrays([pa.array(rows[~taken])], schema=REMAINING)
-        summary = {
-            "status": selection.status.value,
+        counts = {
             "easy": selection.easy,
             "hard": selection.hard,
             "needed": selection.needed,
         }
         schema = SOFT if self.params.labels == "soft" else SELECTED
         labelled = _label(pairs, rows[selection.chosen], selection, p_a, p_b, schema)
+        table = write_table(workspace, "selection", labelled, schema, counts)
         return {
-            "selection": write_table(workspace, "selection", labelled, schema, summary),
+            "selection": as_selection(table, selection.status),
             "remaining": write_table(workspace, "remaining", [left], REMAINING),
         }
+
+
+def as_selection(table: TableRef, status: str) -> SelectionRef:
+    """Return a reference to a table of selected pairs, which knows their status."""
+    return SelectionRef(**table.model_dump(exclude={"kind"}), status=status)
 
 
 def _strata(

@@ -9,7 +9,7 @@ from ser_kedro.evolution.progress import Outcome, compare, has_collapsed, judge
 from ser_kedro.evolution.state import EvolutionState, LoopRecord, advance
 from ser_kedro.evolution.status import Status
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import AnyTable, ModelRef, SelectionRef, TableRef
 from ser_kedro.launch.run import run
 from ser_kedro.reward.average import AverageJob
 from ser_kedro.reward.calibrate import Calibration, log_losses
@@ -30,13 +30,13 @@ from ser_kedro.reward.voters import (
 
 def train_seed(
     *,
-    sft_model: Reference,
-    labeled_pairs: tuple[Reference, ...],
-    validation_pairs: Reference,
+    sft_model: ModelRef,
+    labeled_pairs: tuple[TableRef, ...],
+    validation_pairs: TableRef,
     params: RewardParams,
     seed: int,
     launcher: LauncherParams,
-) -> Reference:
+) -> ModelRef:
     """Train a reward model on human labels only; on the few of them, loop 0's."""
     return train(
         start=sft_model,
@@ -51,12 +51,12 @@ def train_seed(
 
 def self_label(
     *,
-    model: Reference,
-    unlabeled_pairs: Reference,
+    model: ModelRef,
+    unlabeled_pairs: TableRef,
     state: EvolutionState,
     params: RewardParams,
     launcher: LauncherParams,
-) -> Reference:
+) -> TableRef:
     """Score what is left of the pool with the previous loop's model, or its voters."""
     voters = voters_of(model)
     scores = tuple(
@@ -71,13 +71,13 @@ def self_label(
 
 def select_confident(
     *,
-    scores: Reference,
-    model: Reference,
-    unlabeled_pairs: Reference,
+    scores: TableRef,
+    model: ModelRef,
+    unlabeled_pairs: TableRef,
     state: EvolutionState,
     params: EvolutionParams,
     launcher: LauncherParams,
-) -> tuple[Reference, Reference]:
+) -> tuple[SelectionRef, TableRef]:
     """Select the pairs the model is confident about.
 
     Returns:
@@ -95,29 +95,29 @@ def select_confident(
     return outputs["selection"], outputs["remaining"]
 
 
-def has_stopped(selection: Reference) -> bool:
+def has_stopped(selection: SelectionRef) -> bool:
     """Say whether the status rule found too few pairs to learn from."""
-    return bool(selection.metrics["status"] == Status.STOP)
+    return selection.status == Status.STOP
 
 
 def retrain(
     *,
-    model: Reference,
-    seed_model: Reference,
-    sft_model: Reference,
-    selection: Reference,
-    labeled_pairs: tuple[Reference, ...],
-    unlabeled_pairs: Reference,
-    validation_pairs: Reference,
+    model: ModelRef,
+    seed_model: ModelRef,
+    sft_model: ModelRef,
+    selection: SelectionRef,
+    labeled_pairs: tuple[TableRef, ...],
+    unlabeled_pairs: TableRef,
+    validation_pairs: TableRef,
     state: EvolutionState,
     params: EvolutionParams,
     reward: RewardParams,
     seed: int,
     launcher: LauncherParams,
-) -> Reference:
+) -> ModelRef:
     """Train on the selection, earlier ones and the human labels, as asked."""
     start = {"previous": model, "seed": seed_model, "sft": sft_model}[params.start]
-    pairs = [selection, *_earlier(state, params)]
+    pairs: list[AnyTable] = [selection, *_earlier(state, params)]
     if params.keep_seed_labels:
         pairs.extend(labeled_pairs)
     changes = {"epochs": params.epochs, "dropout": params.dropout}
@@ -139,16 +139,17 @@ def retrain(
         models=members, validation=validation_pairs, params=without_voters(reward)
     )
     mean = run(average, launcher)["model"]
-    return mean.model_copy(update={"metrics": {**trained.metrics, **mean.metrics}})
+    metrics = {**trained.metrics, **mean.metrics}
+    return mean.model_copy(update={"metrics": metrics, "voters": trained.voters})
 
 
 def refit(
     *,
     state: EvolutionState,
-    sft_model: Reference,
-    labeled_pairs: Reference,
-    unlabeled_pairs: Reference,
-    validation_pairs: Reference,
+    sft_model: ModelRef,
+    labeled_pairs: TableRef,
+    unlabeled_pairs: TableRef,
+    validation_pairs: TableRef,
     params: EvolutionParams,
     reward: RewardParams,
     seed: int,
@@ -211,7 +212,7 @@ def refit(
     )
 
 
-def _earlier(state: EvolutionState, params: EvolutionParams) -> list[Reference]:
+def _earlier(state: EvolutionState, params: EvolutionParams) -> list[SelectionRef]:
     if params.memory == "all":
         records = reversed(state.records)
         return [record.selection for record in records if record.selection]
@@ -221,10 +222,10 @@ def _earlier(state: EvolutionState, params: EvolutionParams) -> list[Reference]:
 
 def judge_progress(
     *,
-    model: Reference,
-    scores: Reference,
-    selection: Reference,
-    remaining: Reference,
+    model: ModelRef,
+    scores: TableRef,
+    selection: SelectionRef,
+    remaining: TableRef,
     state: EvolutionState,
     params: EvolutionParams,
     last_loop: int,
@@ -249,10 +250,10 @@ def judge_progress(
         )
     record = LoopRecord(
         loop=state.loop + 1,
-        status=selection.metrics["status"],
+        status=selection.status,
         pool=state.pool_left,
-        selected=selection.rows or 0,
-        pool_left=(remaining.rows or 0) / max(1, state.pool_size),
+        selected=selection.rows,
+        pool_left=remaining.rows / max(1, state.pool_size),
         outcome=outcome,
         difference=comparison.difference if comparison else None,
         standard_error=comparison.standard_error if comparison else None,
@@ -266,6 +267,6 @@ def judge_progress(
     )
 
 
-def _validation_losses(model: Reference) -> np.ndarray:
+def _validation_losses(model: ModelRef) -> np.ndarray:
     chosen, rejected = validation_rewards(model)
     return log_losses((chosen - rejected) / calibration_of(model).temperature)

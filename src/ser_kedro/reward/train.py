@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from ser_kedro.errors import DataError
 from ser_kedro.launch import rank
-from ser_kedro.launch.job import Job, Output
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.job import Job
+from ser_kedro.launch.reference import AnyTable, ModelOutputs, ModelRef, TableRef
 from ser_kedro.launch.table import read_table, write_table
 from ser_kedro.reward.params import RewardParams, uses_bf16
 from ser_kedro.reward.quiet import quiet
@@ -43,7 +43,7 @@ ENCODED = pa.schema(
 )
 
 
-class TrainRewardJob(Job):
+class TrainRewardJob(Job[ModelOutputs]):
     """Train a reward model on tables of pairs; calibrate it on held-out ones.
 
     Attributes:
@@ -67,14 +67,14 @@ class TrainRewardJob(Job):
         "scipy",
     )
 
-    start: Reference
-    pairs: tuple[Reference, ...]
-    validation: Reference
+    start: ModelRef
+    pairs: tuple[AnyTable, ...]
+    validation: TableRef
     params: RewardParams
     seed: int
 
     @quiet()
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> ModelOutputs:
         """Write ``model``: weights, tokenizer, calibration, validation rewards."""
         from trl import RewardConfig
 
@@ -124,14 +124,14 @@ class TrainRewardJob(Job):
             )
             shutil.rmtree(workspace / "trainer")
             (workspace / "encoded.arrow").unlink()
-        return {
-            "model": Output(
-                kind="reward_model",
-                file="model",
-                base_model=self.start.base_model,
-                metrics={**metrics, "encoding": counts.as_metrics()},
-            )
-        }
+        made = ModelRef(
+            kind="reward_model",
+            path="model",
+            fingerprint=self.fingerprint,
+            base_model=self.start.base_model,
+            metrics={**metrics, **counts.as_metrics()},
+        )
+        return {"model": made}
 
     def _encode(
         self, encoder: Encoder, workspace: Path

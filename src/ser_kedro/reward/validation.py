@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ser_kedro.launch.json import read_json, write_json
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import ModelRef
 from ser_kedro.reward.calibrate import Rewards, fit, log_losses
 
 VALIDATION = "validation.json"
@@ -42,7 +42,7 @@ def calibrate_model(
     }
 
 
-def validation_rewards(model: Reference) -> tuple[Rewards, Rewards]:
+def validation_rewards(model: ModelRef) -> tuple[Rewards, Rewards]:
     """Return a trained model's raw rewards of the validation pairs.
 
     Returns:

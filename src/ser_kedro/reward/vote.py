@@ -7,14 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from ser_kedro.launch.job import Job, Output
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.job import Job
+from ser_kedro.launch.reference import TableRef
 from ser_kedro.launch.table import read_table, write_table
 from ser_kedro.reward.calibrate import Calibration
-from ser_kedro.reward.score import SCORES
+from ser_kedro.reward.score import SCORES, ScoreOutputs
 
 
-class VoteJob(Job):
+class VoteJob(Job[ScoreOutputs]):
     """Join the scores of several models of the same pairs.
 
     Attributes:
@@ -25,10 +25,10 @@ class VoteJob(Job):
     stage: ClassVar[str] = "votes"
     libraries: ClassVar[tuple[str, ...]] = ("numpy", "pyarrow")
 
-    scores: tuple[Reference, ...]
+    scores: tuple[TableRef, ...]
     calibrations: tuple[Calibration, ...]
 
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> ScoreOutputs:
         """Write ``scores``: the voters' mean calibrated rewards; a dispute is a tie."""
         tables = [read_table(reference) for reference in self.scores]
         rewards = np.stack(

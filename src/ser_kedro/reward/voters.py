@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from ser_kedro.launch.job import Job
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import AnyTable, ModelRef, TableRef
 from ser_kedro.launch.run import run
 from ser_kedro.reward.calibrate import Calibration
 from ser_kedro.reward.features import BackboneJob, FeaturesJob
 from ser_kedro.reward.head import ScoreHeadJob, TrainHeadJob
 from ser_kedro.reward.params import RewardParams
-from ser_kedro.reward.score import ScoreJob
+from ser_kedro.reward.score import ScoreJob, ScoreOutputs
 from ser_kedro.reward.train import TrainRewardJob
 
 # Apart from the seeds of loops, which count from the run's own.
@@ -18,16 +18,16 @@ _VOTER_SEED = 1000
 
 
 def score(
-    model: Reference,
-    pairs: Reference,
+    model: ModelRef,
+    pairs: AnyTable,
     params: RewardParams,
     launcher: LauncherParams,
-    rows: Reference | None = None,
-) -> Reference:
+    rows: TableRef | None = None,
+) -> TableRef:
     """Score a table of pairs, or the ``rows`` of it."""
-    job: Job
-    if (backbone := backbone_of(model)) is not None:
-        features = _features(backbone, pairs, params, launcher)
+    job: Job[ScoreOutputs]
+    if model.backbone is not None:
+        features = _features(model.backbone, pairs, params, launcher)
         job = ScoreHeadJob(model=model, features=features, pairs=pairs, rows=rows)
     else:
         job = ScoreJob(
@@ -39,28 +39,21 @@ def score(
     return run(job, launcher)["scores"]
 
 
-def voters_of(model: Reference) -> tuple[Reference, ...]:
+def voters_of(model: ModelRef) -> tuple[ModelRef, ...]:
     """Return the models that label together: this one first, often alone."""
-    others = model.metrics.get("voters", ())
-    return (model, *map(Reference.model_validate, others))
-
-
-def backbone_of(model: Reference) -> Reference | None:
-    """Return the frozen model that a trained head stands on, if it is one."""
-    known = model.metrics.get("backbone")
-    return Reference.model_validate(known) if known else None
+    return (model, *model.voters)
 
 
 def train(
     *,
-    start: Reference,
-    pairs: tuple[Reference, ...],
-    texts: tuple[Reference, ...],
-    validation: Reference,
+    start: ModelRef,
+    pairs: tuple[AnyTable, ...],
+    texts: tuple[TableRef, ...],
+    validation: TableRef,
     params: RewardParams,
     seed: int,
     launcher: LauncherParams,
-) -> Reference:
+) -> ModelRef:
     """Train one model, or several voters: the first, which knows the others."""
     starts = voters_of(start)
     first, *others = (
@@ -77,19 +70,16 @@ def train(
         )
         for voter in range(params.voters)
     )
-    if not others:
-        return first
-    voters = [other.model_dump(mode="json") for other in others]
-    return first.model_copy(update={"metrics": {**first.metrics, "voters": voters}})
+    return first.model_copy(update={"voters": tuple(others)})
 
 
 def _train_one(
-    job: TrainRewardJob, texts: tuple[Reference, ...], launcher: LauncherParams
-) -> Reference:
+    job: TrainRewardJob, texts: tuple[TableRef, ...], launcher: LauncherParams
+) -> ModelRef:
     if job.params.trainable != "head":
         return run(job, launcher)["model"]
     start = BackboneJob(start=job.start)
-    backbone = backbone_of(job.start) or run(start, launcher)["model"]
+    backbone = job.start.backbone or run(start, launcher)["model"]
     features = tuple(
         _features(backbone, table, job.params, launcher)
         for table in (*texts, job.validation)
@@ -99,11 +89,11 @@ def _train_one(
 
 
 def _features(
-    backbone: Reference,
-    pairs: Reference,
+    backbone: ModelRef,
+    pairs: AnyTable,
     params: RewardParams,
     launcher: LauncherParams,
-) -> Reference:
+) -> TableRef:
     job = FeaturesJob(
         model=backbone,
         pairs=pairs,
@@ -117,11 +107,11 @@ def without_voters(params: RewardParams) -> RewardParams:
     return params.model_copy(update={"voters": 1})
 
 
-def is_alone(model: Reference) -> bool:
+def is_alone(model: ModelRef) -> bool:
     """Say whether a model labels by itself."""
     return len(voters_of(model)) == 1
 
 
-def calibration_of(model: Reference) -> Calibration:
+def calibration_of(model: ModelRef) -> Calibration:
     """Return what was fitted on a model's validation pairs."""
     return Calibration.load(model.location)

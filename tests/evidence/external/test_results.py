@@ -50,7 +50,7 @@ def test_rewards_are_those_of_the_scorer(reward_models, tests):
     scores = run(job)["scores"]
     table = read_table(scores)
     assert table.schema.equals(EXTERNAL)
-    assert scores.metrics == {"items": 24, "dropped": {}}
+    assert scores.metrics == {"items": 24}
     assert table["item"].to_pylist() == [n for n in range(24) for _ in range(4)]
     assert table["right"].to_pylist() == [True, False, False, False] * 24
     first = json.loads(open(tests[1].path).readline())

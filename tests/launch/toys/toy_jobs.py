@@ -9,7 +9,9 @@ from typing import ClassVar
 
 from ser_kedro.errors import ModelError
 from ser_kedro.launch import rank
-from ser_kedro.launch.job import Job, Output
+from ser_kedro.launch.job import NOT_MINE, Job
+from ser_kedro.launch.reference import TableRef
+from ser_kedro.launch.table import write_document
 
 FOREVER = 600
 
@@ -29,7 +31,7 @@ class Toy(Job):
         print(f"pid {os.getpid()} is rank {rank.rank()} of {rank.world_size()}")
         self.act(workspace)
         (workspace / f"rank_{rank.rank()}").write_text(str(os.getpid()))
-        return {"x": Output(kind="table", file="rank_0", rows=self.number)}
+        return {"x": TableRef(path="rank_0", fingerprint="d", rows=self.number)}
 
 
 class AllReduce(Toy):
@@ -45,8 +47,6 @@ class AllReduce(Toy):
         if rank.world_size() > 1:
             distributed.all_reduce(share)
         rank.barrier()
-        if rank.is_main():
-            (workspace / "sum").write_text(str(int(share)))
         seen = {
             name: os.environ.get(name)
             for name in (
@@ -56,8 +56,10 @@ class AllReduce(Toy):
                 "OMPI_COMM_WORLD_RANK",
             )
         }
-        metrics = {"sum": int(share), "world": rank.world_size(), **seen}
-        return {"x": Output(kind="table", file="sum", metrics=metrics)}
+        found = {"sum": int(share), "world": rank.world_size(), **seen}
+        if not rank.is_main():
+            return NOT_MINE
+        return {"x": write_document(workspace, "sum", found)}
 
 
 class Exit1(Toy):

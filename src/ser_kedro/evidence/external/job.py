@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 import pyarrow as pa
 
 from ser_kedro.evidence.external.params import ExternalTest
-from ser_kedro.launch.job import Output
+from ser_kedro.launch.reference import TableRef
 from ser_kedro.launch.table import write_table
 from ser_kedro.reward.quiet import quiet
 from ser_kedro.reward.scorer_job import ScorerJob
@@ -26,9 +26,17 @@ EXTERNAL = pa.schema(
     ]
 )
 _SHARD = 512
+# Before the reason for which rows were dropped, among the metrics.
+DROPPED = "dropped_"
 
 
-class ScoreExternalJob(ScorerJob):
+class ExternalOutputs(TypedDict):
+    """A table of ``EXTERNAL``."""
+
+    scores: TableRef
+
+
+class ScoreExternalJob(ScorerJob[ExternalOutputs]):
     """Rewards of every response of a further test set.
 
     Attributes:
@@ -40,7 +48,7 @@ class ScoreExternalJob(ScorerJob):
     test: ExternalTest
 
     @quiet()
-    def work(self, workspace: Path) -> dict[str, Output]:
+    def work(self, workspace: Path) -> ExternalOutputs:
         """Write ``scores``; rows that were dropped are counted in its metrics.
 
         Raises:
@@ -80,5 +88,6 @@ class ScoreExternalJob(ScorerJob):
             batch(first, items[first : first + _SHARD])
             for first in range(0, len(items), _SHARD)
         )
-        metrics = {"items": len(items), "dropped": dict(dropped)}
+        lost = {f"{DROPPED}{reason}": count for reason, count in dropped.items()}
+        metrics = {"items": len(items), **lost}
         return {"scores": write_table(workspace, "scores", batches, EXTERNAL, metrics)}

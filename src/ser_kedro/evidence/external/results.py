@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ser_kedro.evidence.external.job import ScoreExternalJob
+from ser_kedro.evidence.external.job import DROPPED, ScoreExternalJob
 from ser_kedro.evidence.external.params import ExternalTest
 from ser_kedro.evidence.external.sections import (
     TIES,
@@ -19,15 +19,15 @@ from ser_kedro.evidence.external.sections import (
 from ser_kedro.evidence.metrics import Estimate, mean_by_group, percent
 from ser_kedro.evidence.params import EvaluationParams
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import ModelRef, TableRef
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import read_table
 from ser_kedro.reward.params import RewardParams
 
 
 def external_results(
-    seed: Reference,
-    kept: Reference,
+    seed: ModelRef,
+    kept: ModelRef,
     params: EvaluationParams,
     reward: RewardParams,
     launcher: LauncherParams,
@@ -47,8 +47,8 @@ def external_results(
 
 def _result(
     test: ExternalTest,
-    seed: Reference,
-    kept: Reference,
+    seed: ModelRef,
+    kept: ModelRef,
     params: EvaluationParams,
     reward: RewardParams,
     launcher: LauncherParams,
@@ -58,7 +58,7 @@ def _result(
     return {
         "name": test.name,
         "format": test.format,
-        "dropped": scores[0].metrics["dropped"],
+        "dropped": _dropped(scores[0]),
         "seed": figures(test.format, before),
         "kept": figures(test.format, after),
         "gain": asdict(gain(before, after, params)),
@@ -66,14 +66,22 @@ def _result(
 
 
 def _score(
-    test: ExternalTest, model: Reference, reward: RewardParams, launcher: LauncherParams
-) -> Reference:
+    test: ExternalTest, model: ModelRef, reward: RewardParams, launcher: LauncherParams
+) -> TableRef:
     job = ScoreExternalJob(
         model=model,
         test=test,
         **reward.scoring.model_dump(),
     )
     return run(job, launcher)["scores"]
+
+
+def _dropped(scores: TableRef) -> dict[str, int]:
+    return {
+        name.removeprefix(DROPPED): int(count)
+        for name, count in scores.metrics.items()
+        if name.startswith(DROPPED)
+    }
 
 
 def gain(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import Reference
 from ser_kedro.launch.run import run
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.preferences.split import SplitParams
@@ -17,9 +16,8 @@ def split(
     data_split: SplitParams,
     seed: int,
     launcher: LauncherParams,
-) -> dict[str, Reference | dict[str, Any]]:
+) -> dict[str, Any]:
     """Read, check and split the preferences; report what was dropped and why."""
     job = SplitJob(source=raw_preferences, params=data_split, seed=seed)
     outputs = run(job, launcher)
-    report = outputs["audit_labels"].metrics["data_report"]
-    return {**outputs, "data_report": report}
+    return {**outputs, "data_report": outputs["data_report"].read()}

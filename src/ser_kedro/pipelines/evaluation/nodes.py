@@ -5,37 +5,37 @@ from __future__ import annotations
 from typing import Any
 
 from ser_kedro.evidence.params import EvaluationParams
+from ser_kedro.evidence.test_scores import TestScores
+from ser_kedro.evolution.state import EvolutionState
 from ser_kedro.launch.json import plain
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import HasReference, Reference, reference_of
+from ser_kedro.launch.reference import ModelRef, TableRef
 from ser_kedro.launch.table import read_table
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.reward import voters
 from ser_kedro.reward.params import RewardParams, SftParams
 
-Records = list[dict[str, Any]]
-Scores = dict[str, dict[str, Any]]
-
 
 def score_test(
-    loop_history: Records,
-    test_pairs: HasReference,
+    loop_history: EvolutionState,
+    test_pairs: TableRef,
     reward: RewardParams,
     launcher: LauncherParams,
-) -> Scores:
+) -> TestScores:
     """Score the test pairs with the model of every loop."""
-    pairs = reference_of(test_pairs)
-    return {
-        str(loop): voters.score(model, pairs, reward, launcher).model_dump(mode="json")
-        for loop, model in _models(loop_history).items()
-    }
+    return TestScores(
+        {
+            loop: voters.score(model, test_pairs, reward, launcher)
+            for loop, model in loop_history.models.items()
+        }
+    )
 
 
 def evaluate_loops(
-    loop_history: Records,
-    test_scores: Scores,
-    test_pairs: HasReference,
-    audit_labels: HasReference,
+    loop_history: EvolutionState,
+    test_scores: TestScores,
+    test_pairs: TableRef,
+    audit_labels: TableRef,
     evaluation: EvaluationParams,
 ) -> Any:
     """Join the loops' records with the test figures and the audit."""
@@ -44,36 +44,35 @@ def evaluate_loops(
     return evolution_history(
         loop_history,
         test_scores,
-        reference_of(test_pairs),
-        reference_of(audit_labels),
+        test_pairs,
+        audit_labels,
         evaluation,
     )
 
 
 def diagnose(
-    loop_history: Records,
-    test_scores: Scores,
-    test_pairs: HasReference,
+    loop_history: EvolutionState,
+    test_scores: TestScores,
+    test_pairs: TableRef,
     raw_preferences: PreferenceSource,
     evaluation: EvaluationParams,
 ) -> tuple[dict[str, Any], Any, Any]:
     """Measure calibration, length, sources and difficulty; draw two figures."""
     from ser_kedro.evidence.diagnostics import Measured, diagnostics, figures
 
-    models = _models(loop_history)
     tested = {
-        loop: Measured.load(model, Reference.model_validate(test_scores[str(loop)]))
-        for loop, model in models.items()
+        loop: Measured.load(model, test_scores.root[loop])
+        for loop, model in loop_history.models.items()
     }
-    kept, pairs = _kept_loop(loop_history), read_table(reference_of(test_pairs))
+    kept, pairs = loop_history.best_loop, read_table(test_pairs)
     world = raw_preferences.known_world
     found = diagnostics(tested, kept, pairs, evaluation, world)
     return plain(found), *figures(tested[kept], pairs, evaluation)
 
 
 def score_further(
-    loop_history: Records,
-    test_pairs: HasReference,
+    loop_history: EvolutionState,
+    test_pairs: TableRef,
     reward: RewardParams,
     evaluation: EvaluationParams,
     launcher: LauncherParams,
@@ -82,11 +81,9 @@ def score_further(
     from ser_kedro.evidence.consistency import consistency_of
     from ser_kedro.evidence.external.results import external_results
 
-    models = _models(loop_history)
-    seed, kept = models[0], models[_kept_loop(loop_history)]
-    pairs = reference_of(test_pairs)
+    seed, kept = loop_history.models[0], loop_history.best
     found = {
-        "consistency": consistency_of(kept, pairs, evaluation, reward, launcher),
+        "consistency": consistency_of(kept, test_pairs, evaluation, reward, launcher),
         "external": external_results(seed, kept, evaluation, reward, launcher),
     }
     return dict(plain(found))
@@ -94,12 +91,12 @@ def score_further(
 
 def report(
     evolution_history: Any,
-    test_scores: Scores,
-    test_pairs: HasReference,
+    test_scores: TestScores,
+    test_pairs: TableRef,
     diagnostics: dict[str, Any],
     further_tests: dict[str, Any],
     data_report: dict[str, Any],
-    sft_model: HasReference,
+    sft_model: ModelRef,
     sft: SftParams,
     evaluation: EvaluationParams,
 ) -> tuple[str, Any]:
@@ -111,14 +108,10 @@ def report(
     from ser_kedro.evidence.report import LabelBudget, figure, summary
 
     kept = evolution_history.loc[evolution_history["selected_model"], "loop"].iloc[0]
-    gained = gain(
-        Reference.model_validate(test_scores["0"]),
-        Reference.model_validate(test_scores[str(kept)]),
-        reference_of(test_pairs),
-        evaluation,
-    )
-    trained = "skipped" not in reference_of(sft_model).metrics
-    labels = LabelBudget.count(data_report, trained and sft.target == "chosen")
+    scores = test_scores.root
+    gained = gain(scores[0], scores[kept], test_pairs, evaluation)
+    tuned = sft_model.kind == "language_model"
+    labels = LabelBudget.count(data_report, tuned and sft.target == "chosen")
     further = [
         *diagnosed.lines(diagnostics),
         *consistency.lines(further_tests["consistency"]),
@@ -126,15 +119,3 @@ def report(
     ]
     text = summary(evolution_history, gained, labels, data_report, further)
     return text, figure(evolution_history)
-
-
-def _models(loop_history: Records) -> dict[int, Reference]:
-    return {
-        record["loop"]: Reference.model_validate(record["model"])
-        for record in loop_history
-        if record["model"] is not None
-    }
-
-
-def _kept_loop(loop_history: Records) -> int:
-    return int(next(r["loop"] for r in loop_history if r["selected_model"]))

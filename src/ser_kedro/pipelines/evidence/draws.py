@@ -25,11 +25,11 @@ from ser_kedro.evidence.outcome_job import OutcomeJob
 from ser_kedro.evidence.power import before
 from ser_kedro.evidence.road import ControlRoad
 from ser_kedro.evolution.state import LoopRecord
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import TableRef
 from ser_kedro.launch.run import run
 from ser_kedro.pipelines.evidence.settings import Settings
 from ser_kedro.policy.sft import SftJob
-from ser_kedro.preferences.split_job import SplitJob
+from ser_kedro.preferences.split_job import SplitJob, SplitOutputs
 from ser_kedro.reward import voters
 from ser_kedro.reward.calibrate import Calibration
 
@@ -64,7 +64,7 @@ class Result:
         history: One row a loop; loop 0 alone where the arm has no loops.
     """
 
-    outcomes: Reference
+    outcomes: TableRef
     history: list[dict[str, Any]]
 
 
@@ -109,7 +109,7 @@ def run_cells(settings: Settings, cells: Sequence[Cell]) -> list[Result]:
 
 def build(
     settings: Settings, seed: int, share: float | None = None, arm: str = "seed"
-) -> tuple[ControlRoad, dict[str, Reference]]:
+) -> tuple[ControlRoad, SplitOutputs]:
     """Split and fine-tune; return the road from there, and all tables of the split.
 
     Args:
@@ -128,9 +128,11 @@ def build(
         params=sft,
         seed=seed,
     )
-    names = ("labeled_pairs", "validation_pairs", "unlabeled_pairs", "audit_labels")
     road = ControlRoad(
-        **{name: tables[name] for name in names},
+        labeled_pairs=tables["labeled_pairs"],
+        validation_pairs=tables["validation_pairs"],
+        unlabeled_pairs=tables["unlabeled_pairs"],
+        audit_labels=tables["audit_labels"],
         sft_model=run(job, settings.launcher)["model"],
         reward=_changed(settings.reward, variant.reward),
         evolution=_changed(settings.evolution, variant.self_evolve),
@@ -141,7 +143,7 @@ def build(
     return road, tables
 
 
-def _split(settings: Settings, seed: int, share: float | None) -> dict[str, Reference]:
+def _split(settings: Settings, seed: int, share: float | None) -> SplitOutputs:
     source, split = settings.source, settings.split
     if (world := source.known_world) is not None:
         drawn = world.model_copy(update={"seed": seed})
@@ -188,7 +190,7 @@ def _run_cell(settings: Settings, cell: Cell) -> Result:
 
 
 def _loops(
-    road: ControlRoad, arm: Arm, test_pairs: Reference
+    road: ControlRoad, arm: Arm, test_pairs: TableRef
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each loop; ``loop_accuracy`` is that of the loop's own model."""
     records: tuple[LoopRecord | None, ...] = arm.state.records if arm.state else (None,)

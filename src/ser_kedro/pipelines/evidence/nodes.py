@@ -9,7 +9,7 @@ from ser_kedro.evidence.arm_params import EvidenceParams
 from ser_kedro.evidence.params import EvaluationParams
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import Reference
+from ser_kedro.launch.reference import TableRef
 from ser_kedro.launch.run import run
 from ser_kedro.pipelines.evidence.settings import Settings
 from ser_kedro.pipelines.self_evolve.loops import max_loops
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Gathered = tuple[Reference, list[dict[str, Any]]]
+Gathered = tuple[TableRef, list[dict[str, Any]]]
 
 
 def gather_settings(

@@ -7,7 +7,7 @@ from typing import Any
 from ser_kedro.evidence.params import EvaluationParams
 from ser_kedro.evidence.policy_params import PolicyEvaluationParams
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import HasReference, Reference, reference_of
+from ser_kedro.launch.reference import ModelRef, TableRef
 from ser_kedro.launch.run import run
 from ser_kedro.policy.answers import AnswersJob
 from ser_kedro.policy.ppo_params import PpoParams
@@ -15,21 +15,21 @@ from ser_kedro.preferences.source import PreferenceSource
 
 
 def answer(
-    policy: HasReference,
-    sft_model: HasReference,
-    test_pairs: HasReference,
+    policy: ModelRef,
+    sft_model: ModelRef,
+    test_pairs: TableRef,
     ppo: PpoParams,
     policy_evaluation: PolicyEvaluationParams,
     seed: int,
     launcher: LauncherParams,
-) -> tuple[Reference, Reference]:
+) -> tuple[TableRef, TableRef]:
     """Let the policy and its start answer prompts of the test pairs."""
     policy_answers, sft_answers = (
         run(
             AnswersJob(
-                model=reference_of(model),
-                start=reference_of(sft_model),
-                prompts=reference_of(test_pairs),
+                model=model,
+                start=sft_model,
+                prompts=test_pairs,
                 count=policy_evaluation.prompts,
                 batch_size=policy_evaluation.batch_size,
                 params=ppo,
@@ -43,8 +43,8 @@ def answer(
 
 
 def evaluate_policy(
-    policy_answers: HasReference,
-    sft_answers: HasReference,
+    policy_answers: TableRef,
+    sft_answers: TableRef,
     raw_preferences: PreferenceSource,
     judge_credentials: dict[str, Any],
     policy_evaluation: PolicyEvaluationParams,
@@ -54,8 +54,8 @@ def evaluate_policy(
     from ser_kedro.evidence.policy import evaluate
 
     return evaluate(
-        reference_of(policy_answers),
-        reference_of(sft_answers),
+        policy_answers,
+        sft_answers,
         raw_preferences.known_world,
         policy_evaluation.judge,
         evaluation,

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import HasReference, Reference, reference_of
+from ser_kedro.launch.reference import ModelRef, TableRef
 from ser_kedro.launch.run import run
-from ser_kedro.policy.ppo_job import PpoJob
+from ser_kedro.policy.ppo_job import PpoJob, PpoOutputs
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.reward.params import RewardParams
 
 
 def train_policy(
-    sft_model: HasReference,
-    reward_model: HasReference,
-    ppo_prompts: HasReference,
+    sft_model: ModelRef,
+    reward_model: ModelRef,
+    ppo_prompts: TableRef,
     raw_preferences: PreferenceSource,
     ppo: PpoParams,
     reward: RewardParams,
     seed: int,
     launcher: LauncherParams,
-) -> dict[str, Reference]:
+) -> PpoOutputs:
     """Train the policy; on the demo world its gold reward is logged as well."""
     job = PpoJob(
-        sft_model=reference_of(sft_model),
-        reward_model=reference_of(reward_model),
-        prompts=reference_of(ppo_prompts),
+        sft_model=sft_model,
+        reward_model=reward_model,
+        prompts=ppo_prompts,
         params=ppo,
         scoring=reward.scoring,
         gold=raw_preferences.known_world,
