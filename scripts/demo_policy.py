@@ -25,7 +25,7 @@ from ser_kedro.evidence.metrics import Estimate, Floats
 from ser_kedro.evidence.overoptimisation import figure, find_overoptimisation
 from ser_kedro.evidence.policy import gold_of_answers
 from ser_kedro.evidence.policy_params import PolicyEvaluationParams
-from ser_kedro.evidence.road import ControlRoad
+from ser_kedro.evidence.road import ControlLoop
 from ser_kedro.launch.json import write_json
 from ser_kedro.launch.reference import PROJECT_VARIABLE, ModelRef, TableRef
 from ser_kedro.launch.run import run
@@ -57,7 +57,7 @@ CONFIDENCE = 0.95
 class Draw:
     """One draw of the demo: its road, its world and its parameters."""
 
-    road: ControlRoad
+    road: ControlLoop
     tables: SplitOutputs
     world: WorldParams
     ppo: PpoParams
@@ -89,7 +89,7 @@ class Draw:
     def train(self, reward_model: ModelRef, **changes: Any) -> PpoOutputs:
         """Train a policy against a reward model, as the node of ``ppo`` does."""
         job = PpoJob(
-            sft_model=self.road.sft_model,
+            sft_model=self.road.data.sft_model,
             reward_model=reward_model,
             prompts=self.tables["ppo_prompts"],
             params=PpoParams.model_validate(self.ppo.model_dump() | changes),
@@ -106,7 +106,7 @@ class Draw:
         """Return a model's answers to prompts of the test pairs."""
         job = AnswersJob(
             model=model,
-            start=self.road.sft_model,
+            start=self.road.data.sft_model,
             prompts=self.tables["test_pairs"],
             count=self.evaluation.prompts,
             batch_size=self.evaluation.batch_size,
@@ -150,7 +150,7 @@ def kept(draw: Draw, models: dict[str, ModelRef]) -> dict[str, Any]:
     """Return answers of the SFT model, and of what ``kedro run`` would keep."""
     made = draw.train(models["evolved"])
     return {
-        "sft": draw.answers(draw.road.sft_model),
+        "sft": draw.answers(draw.road.data.sft_model),
         "kept": draw.answers(made["policy"]),
     }
 

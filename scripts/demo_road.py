@@ -11,7 +11,7 @@ from ser_kedro.configuration import ProjectConfigLoader
 from ser_kedro.evidence.arm_params import EvidenceParams
 from ser_kedro.evidence.history import correct_pairs
 from ser_kedro.evidence.params import EvaluationParams
-from ser_kedro.evidence.road import ControlRoad
+from ser_kedro.evidence.road import ControlLoop
 from ser_kedro.evolution.params import EvolutionParams
 from ser_kedro.launch.reference import ModelRef, TableRef
 from ser_kedro.pipelines.evidence import draws
@@ -54,7 +54,7 @@ def parameters(overrides: dict[str, Any]) -> dict[str, Any]:
 
 def build(
     seed: int, overrides: dict[str, Any] | None = None
-) -> tuple[ControlRoad, SplitOutputs]:
+) -> tuple[ControlLoop, SplitOutputs]:
     """Return the road of one draw, all of it drawn from ``seed``, and its tables."""
     values = parameters(overrides or {})
     evolution = EvolutionParams.model_validate(values["self_evolve"])
@@ -72,7 +72,7 @@ def build(
     return draws.build(settings, seed)
 
 
-def accuracy(road: ControlRoad, model: ModelRef, test_pairs: TableRef) -> float:
+def accuracy(road: ControlLoop, model: ModelRef, test_pairs: TableRef) -> float:
     """Return the model's accuracy on the test pairs, in [0, 1]."""
     scores = voters.score(model, test_pairs, road.reward, road.launcher)
     return float(correct_pairs(scores).mean())

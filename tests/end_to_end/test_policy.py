@@ -26,12 +26,12 @@ with KedroSession.create(env="test") as session:
 print(json.dumps([shown, samples, figures]))
 """
 KINDS = {
-    "policy": "Checkpoint",
-    "last_policy": "Checkpoint",
-    "ppo_history": "StoredTable",
-    "policy_samples": "StoredTable",
-    "policy_answers": "StoredTable",
-    "sft_answers": "StoredTable",
+    "policy": "ModelRef",
+    "last_policy": "ModelRef",
+    "ppo_history": "TableRef",
+    "policy_samples": "TableRef",
+    "policy_answers": "TableRef",
+    "sft_answers": "TableRef",
     "policy_evaluation": "dict",
 }
 

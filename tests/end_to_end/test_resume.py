@@ -50,6 +50,10 @@ def records(project):
     return json.loads(latest(project, "loop_history.json").read_text())["records"]
 
 
+def kept(project):
+    return json.loads(latest(project, "reward_model.json").read_text())
+
+
 def weights(project, record):
     return (project / record["model"]["path"] / "model.safetensors").read_bytes()
 
@@ -168,7 +172,7 @@ def test_refit_of_a_finished_run(whole, kedro, tmp_path):
     made = [name.split("/")[2] for name in folders(project) - before]
     assert made.count("reward_model") == 2 and "selection" not in made
     *loops, last = records(project)
-    assert last["outcome"] == "refit" and last["selected_model"]
+    assert last["outcome"] == "refit" and last["model"] == kept(project)
     assert [r["model"] for r in loops] == [r["model"] for r in records(whole)]
     row = history(project).iloc[-1]
     assert pd.isna(row["validation_accuracy"]) and 0 < row["test_accuracy"] < 1

@@ -13,8 +13,9 @@ from ser_kedro.evidence.arm_params import EvidenceParams
 from ser_kedro.evidence.arms import CONTROLS, HONEST, run_arm
 from ser_kedro.evidence.outcome_job import GatherJob, OutcomeJob
 from ser_kedro.evidence.outcome_schema import OUTCOMES
-from ser_kedro.evidence.road import ControlRoad, Road
+from ser_kedro.evidence.road import ControlLoop
 from ser_kedro.evolution.params import EvolutionParams
+from ser_kedro.evolution.state import EvolutionData
 from ser_kedro.launch.reference import ModelRef, project_root
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import map_table, read_table
@@ -22,6 +23,7 @@ from ser_kedro.pipelines.self_evolve.nodes import finish
 from ser_kedro.preferences.schema import AUDIT, LABELED
 from ser_kedro.reward import voters
 from ser_kedro.reward.calibrate import Calibration
+from ser_kedro.reward.loop import EvolutionLoop
 from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.params import RewardParams
 from ser_kedro.reward.refit import RefitJob
@@ -56,18 +58,21 @@ def truth(unlabeled, train_rows):
 
 
 @pytest.fixture
-def road(table, labeled, validation, unlabeled, sft_model, truth):
+def loop(table, labeled, validation, unlabeled, sft_model, truth):
     rows = [{"pair_id": pair, "a_is_chosen": a} for pair, a in reversed(truth.items())]
-    return ControlRoad(
+    data = EvolutionData(
         labeled_pairs=labeled,
         validation_pairs=validation,
         unlabeled_pairs=unlabeled,
-        audit_labels=table("audit", rows, AUDIT),
         sft_model=sft_model,
+    )
+    return ControlLoop(
+        data=data,
+        params=EVOLUTION,
         reward=REWARD,
-        evolution=EVOLUTION,
-        loops=3,
         seed=5,
+        max_loops=3,
+        audit_labels=table("audit", rows, AUDIT),
     )
 
 
@@ -103,40 +108,40 @@ def pairs_of(table):
     return read_table(table)["pair_id"].to_pylist()
 
 
-def test_seed_is_the_labelled_pairs(road, labeled):
-    arm = run_arm("seed", road)
+def test_seed_is_the_labelled_pairs(loop, labeled):
+    arm = run_arm("seed", loop)
     assert trained_on(arm.model) == human(read_table(labeled).to_pylist())
     assert arm.labels == 32 and arm.state is None
 
 
-def test_seed_all_is_every_label_that_evolution_has(road, labeled):
-    arm = run_arm("seed_all", road)
-    tables = labeled, road.validation_pairs
+def test_seed_all_is_every_label_that_evolution_has(loop, labeled):
+    arm = run_arm("seed_all", loop)
+    tables = labeled, loop.data.validation_pairs
     known = human(row for each in tables for row in read_table(each).to_pylist())
     assert trained_on(arm.model) == known
     assert arm.labels == len(known) > 32
 
 
-def test_seed_long_takes_the_steps_of_ser(road):
-    ser, long = run_arm("ser", road), run_arm("seed_long", road)
+def test_seed_long_takes_the_steps_of_ser(loop):
+    ser, long = run_arm("ser", loop), run_arm("seed_long", loop)
     taken = [r.model.metrics["steps"] for r in ser.state.records if r.model]
     assert len(taken) > 1
     assert abs(long.model.metrics["steps"] - sum(taken)) <= 1
-    assert trained_on(long.model) == trained_on(run_arm("seed", road).model)
-    assert job_of(long.model)["start"] == job_of(run_arm("seed", road).model)["start"]
+    assert trained_on(long.model) == trained_on(run_arm("seed", loop).model)
+    assert job_of(long.model)["start"] == job_of(run_arm("seed", loop).model)["start"]
 
 
 @pytest.mark.parametrize("loops", [3, 0])
-def test_refit_takes_the_labels_that_chose_the_loop(road, loops):
+def test_refit_takes_the_labels_that_chose_the_loop(loop, loops):
     """Of a loop, and of the seed model where that was kept."""
-    road = replace(road, loops=loops)
-    plain = run_arm("ser", road)
-    loop = plain.state.best_loop
-    assert (loop > 0) == (loops > 0)
-    refitted = replace(road, evolution=EVOLUTION.model_copy(update={"refit": True}))
+    loop = replace(loop, max_loops=loops)
+    plain = run_arm("ser", loop)
+    kept_loop = plain.state.best_loop
+    assert (kept_loop > 0) == (loops > 0)
+    refitted = replace(loop, params=EVOLUTION.model_copy(update={"refit": True}))
     arm = run_arm("ser", refitted)
     trained = ModelRef.model_validate(job_of(arm.model)["model"])
-    validation = human(read_table(road.validation_pairs).to_pylist())
+    validation = human(read_table(loop.data.validation_pairs).to_pylist())
     before = trained_on(plain.model)
     assert validation.keys().isdisjoint(before)
     assert trained_on(trained) == before | validation
@@ -145,49 +150,42 @@ def test_refit_takes_the_labels_that_chose_the_loop(road, loops):
     assert arm.labels == plain.labels + len(validation)
     assert (arm.state.best_loop, arm.state.records[-1].status) == (
         plain.state.loop + 1,
-        f"refit {loop}",
+        f"refit {kept_loop}",
     )
     found, kept = (Calibration.load(m.location) for m in (arm.model, plain.model))
     assert found.temperature == kept.temperature
     assert found.offset == Calibration.load(trained.location).offset
     assert "validation_accuracy" not in arm.model.metrics
     # The last selection can be scored by it like by any other model.
-    scores = voters.score(arm.model, road.unlabeled_pairs, REWARD, road.launcher)
+    scores = voters.score(arm.model, loop.data.unlabeled_pairs, REWARD, loop.launcher)
     assert np.ptp(read_table(scores)["reward_a"].to_numpy()) > 0
 
 
-def test_the_node_refits_too(road):
+def test_the_node_refits_too(loop):
     evolution = EVOLUTION.model_copy(update={"refit": True})
-    arm = run_arm("ser", replace(road, evolution=evolution))
-    given = {
-        name: getattr(road, name)
-        for name in ("sft_model", "labeled_pairs", "unlabeled_pairs")
-    }
-    last = run_arm("ser", road).state
+    arm = run_arm("ser", replace(loop, params=evolution))
     model, history = finish(
-        last,
-        **given,
-        validation_pairs=road.validation_pairs,
+        run_arm("ser", loop).state,
         self_evolve=evolution,
         reward=REWARD,
-        seed=road.seed,
-        launcher=road.launcher,
+        seed=loop.seed,
+        launcher=loop.launcher,
     )
     assert model == arm.model
     assert history == arm.state and history.records[-1].outcome == "refit"
 
 
-def test_refit_learns_the_human_labels_whatever_the_loops_did(road):
+def test_refit_learns_the_human_labels_whatever_the_loops_did(loop):
     changes = {"refit": True, "keep_seed_labels": False}
-    arm = run_arm("ser", replace(road, evolution=EVOLUTION.model_copy(update=changes)))
+    arm = run_arm("ser", replace(loop, params=EVOLUTION.model_copy(update=changes)))
     trained = trained_on(ModelRef.model_validate(job_of(arm.model)["model"]))
-    for table in (road.labeled_pairs, road.validation_pairs):
+    for table in (loop.data.labeled_pairs, loop.data.validation_pairs):
         assert human(read_table(table).to_pylist()).items() <= trained.items()
 
 
-def test_an_interrupted_refit_goes_on(road, project, monkeypatch):
+def test_an_interrupted_refit_goes_on(loop, project, monkeypatch):
     """With files half linked, adapters beside the model, and no hard links at all."""
-    kept = run_arm("ser", road).model
+    kept = run_arm("ser", loop).model
     (kept.location.parent / "adapter").mkdir()
     (kept.location.parent / "adapter" / "weights").write_text("low rank")
     job = RefitJob(model=kept, held_out=kept)
@@ -196,7 +194,7 @@ def test_an_interrupted_refit_goes_on(road, project, monkeypatch):
     for _ in range(2):
         output = job.work(workspace)["model"]
     files = {path.name for path in kept.location.iterdir()} - {"validation.json"}
-    assert {path.name for path in (workspace / output.file).iterdir()} == files
+    assert {path.name for path in (workspace / output.path).iterdir()} == files
     assert (workspace / "adapter" / "weights").read_text() == "low rank"
 
 
@@ -204,33 +202,34 @@ def refuse(*_):
     raise OSError("no hard links here")
 
 
-def test_full_is_every_label(road, everyone, labeled, unlabeled):
+def test_full_is_every_label(loop, everyone, labeled, unlabeled):
     known = {*pairs_of(labeled), *pairs_of(unlabeled)}
-    arm = run_arm("full", road)
+    arm = run_arm("full", loop)
     expected = {pair: everyone[pair] for pair in known}
     assert trained_on(arm.model) == expected
     assert arm.labels == len(expected)
 
 
-def test_random_labels_are_of_the_same_pairs_and_half_wrong(road, everyone, labeled):
-    labels = trained_on(run_arm("random_labels", road).model)
+def test_random_labels_are_of_the_same_pairs_and_half_wrong(loop, everyone, labeled):
+    labels = trained_on(run_arm("random_labels", loop).model)
     assert set(labels) == set(pairs_of(labeled))
     right = np.mean([labels[pair] == everyone[pair] for pair in labels])
     assert 0.2 < right < 0.8
 
 
-def test_random_labels_do_not_depend_on_the_labels(road, table, labeled):
+def test_random_labels_do_not_depend_on_the_labels(loop, table, labeled):
     swapped = [
         row | {"chosen": row["rejected"], "rejected": row["chosen"]}
         for row in read_table(labeled).to_pylist()
     ]
-    other = replace(road, labeled_pairs=table("swapped", swapped, LABELED))
-    one, two = (trained_on(run_arm("random_labels", r).model) for r in (road, other))
+    changed = {"labeled_pairs": table("swapped", swapped, LABELED)}
+    other = replace(loop, data=loop.data.model_copy(update=changed))
+    one, two = (trained_on(run_arm("random_labels", r).model) for r in (loop, other))
     assert one == two
 
 
-def test_ser_learns_from_its_selections(road, labeled):
-    state = run_arm("ser", road).state
+def test_ser_learns_from_its_selections(loop, labeled):
+    state = run_arm("ser", loop).state
     first = state.records[1]
     labels = trained_on(first.model)
     chosen = {row["pair_id"]: row["chosen"] for row in rows(first.selection)}
@@ -241,10 +240,10 @@ def rows(table):
     return read_table(table).to_pylist()
 
 
-def test_naive_labels_everything_once(road, unlabeled, labeled):
-    arm = run_arm("naive", road)
+def test_naive_labels_everything_once(loop, unlabeled, labeled):
+    arm = run_arm("naive", loop)
     (record,) = arm.state.records[1:]
-    scores = voters.score(run_arm("seed", road).model, unlabeled, REWARD, road.launcher)
+    scores = voters.score(run_arm("seed", loop).model, unlabeled, REWARD, loop.launcher)
     expected = {}
     for pair, score in zip(rows(unlabeled), rows(scores), strict=True):
         first = score["reward_a"] > score["reward_b"]
@@ -253,10 +252,10 @@ def test_naive_labels_everything_once(road, unlabeled, labeled):
     assert record.selected == len(expected) == unlabeled.rows
 
 
-def test_ssrm_appends_what_it_is_sure_of(road):
+def test_ssrm_appends_what_it_is_sure_of(loop):
     surer = {"fit_temperature": False, "epochs": 40, "learning_rate": 0.1}
-    road = replace(road, reward=REWARD.model_copy(update=surer))
-    arm = run_arm("ssrm", road)
+    loop = replace(loop, reward=REWARD.model_copy(update=surer))
+    arm = run_arm("ssrm", loop)
     records = [record for record in arm.state.records if record.selected]
     assert records
     for record in records:
@@ -264,17 +263,19 @@ def test_ssrm_appends_what_it_is_sure_of(road):
             odds = [row[n] / (1 - row[n]) for n in ("p_chosen", "p_rejected")]
             assert odds[0] / sum(odds) > 0.8
     appended = {pair for record in records for pair in pairs_of(record.selection)}
-    assert set(trained_on(arm.model)) == appended | set(pairs_of(road.labeled_pairs))
+    assert set(trained_on(arm.model)) == appended | set(
+        pairs_of(loop.data.labeled_pairs)
+    )
     # From the SFT model, not from the loop before.
-    assert job_of(arm.model)["start"]["fingerprint"] == road.sft_model.fingerprint
+    assert job_of(arm.model)["start"]["fingerprint"] == loop.data.sft_model.fingerprint
     assert arm.model == records[-1].model
 
 
 @pytest.mark.parametrize("labels", ["hard", "soft"])
-def test_oracle_is_sers_pairs_with_true_labels(road, everyone, labels):
-    evolution = road.evolution.model_copy(update={"labels": labels})
-    road = replace(road, evolution=evolution)
-    honest, told = run_arm("ser", road), run_arm("oracle", road)
+def test_oracle_is_sers_pairs_with_true_labels(loop, everyone, labels):
+    evolution = loop.params.model_copy(update={"labels": labels})
+    loop = replace(loop, params=evolution)
+    honest, told = run_arm("ser", loop), run_arm("oracle", loop)
     one, two = selections(honest.state), selections(told.state)
     assert len(two) >= 1
     wrong = 0
@@ -293,10 +294,10 @@ def test_oracle_is_sers_pairs_with_true_labels(road, everyone, labels):
 
 
 @pytest.mark.parametrize("labels", ["hard", "soft"])
-def test_leaky_keeps_right_self_labels_alone(road, everyone, labels):
-    evolution = road.evolution.model_copy(update={"labels": labels})
-    road = replace(road, evolution=evolution)
-    honest, cleaned = run_arm("ser", road), run_arm("leaky", road)
+def test_leaky_keeps_right_self_labels_alone(loop, everyone, labels):
+    evolution = loop.params.model_copy(update={"labels": labels})
+    loop = replace(loop, params=evolution)
+    honest, cleaned = run_arm("ser", loop), run_arm("leaky", loop)
     first, kept = selections(honest.state)[0], selections(cleaned.state)[0]
     right = [row for row in rows(first) if row["chosen"] == everyone[row["pair_id"]]]
     assert rows(kept) == right
@@ -304,46 +305,46 @@ def test_leaky_keeps_right_self_labels_alone(road, everyone, labels):
     assert kept.status == first.status
 
 
-def test_more_human_has_as_many_labels_as_ser_gave(road, everyone):
-    given = sum(record.selected for record in run_arm("ser", road).state.records)
-    arm = run_arm("more_human", road)
+def test_more_human_has_as_many_labels_as_ser_gave(loop, everyone):
+    given = sum(record.selected for record in run_arm("ser", loop).state.records)
+    arm = run_arm("more_human", loop)
     labels = trained_on(arm.model)
     assert given > 0 and len(labels) == arm.labels == 32 + given
     assert all(labels[pair] == everyone[pair] for pair in labels)
 
 
 class TestBlindness:
-    def test_a_road_has_no_truth(self, road):
-        honest = road.honest()
-        assert type(honest) is Road
-        assert "audit_labels" not in {each.name for each in fields(Road)}
+    def test_a_loop_has_no_truth(self, loop):
+        honest = loop.honest()
+        assert type(honest) is EvolutionLoop
+        assert "audit_labels" not in {each.name for each in fields(EvolutionLoop)}
         assert not hasattr(honest, "audit_labels")
         assert not hasattr(honest, "true_labels")
 
-    def test_honest_arms_are_given_no_truth(self, road, monkeypatch):
+    def test_honest_arms_are_given_no_truth(self, loop, monkeypatch):
         for name in HONEST:
             seen = []
             monkeypatch.setitem(HONEST, name, seen.append)
-            run_arm(name, road)
-            assert [type(each) for each in seen] == [Road]
+            run_arm(name, loop)
+            assert [type(each) for each in seen] == [EvolutionLoop]
 
     @pytest.mark.parametrize("name", ["ser", "ssrm", "naive", "seed_all", "seed_long"])
-    def test_permuted_truth_changes_nothing_honest(self, road, table, name):
-        permuted = self.flipped(road, table)
-        assert run_arm(name, road) == run_arm(name, permuted)
+    def test_permuted_truth_changes_nothing_honest(self, loop, table, name):
+        permuted = self.flipped(loop, table)
+        assert run_arm(name, loop) == run_arm(name, permuted)
 
-    def test_permuted_truth_changes_a_leak(self, road, table):
-        permuted = self.flipped(road, table)
+    def test_permuted_truth_changes_a_leak(self, loop, table):
+        permuted = self.flipped(loop, table)
         for name in ("leaky", "oracle", "full"):
-            one, two = run_arm(name, road), run_arm(name, permuted)
+            one, two = run_arm(name, loop), run_arm(name, permuted)
             before = selections(one.state) if one.state else one.model
             assert before != (selections(two.state) if two.state else two.model)
 
-    def flipped(self, road, table):
+    def flipped(self, loop, table):
         told = [
-            r | {"a_is_chosen": not r["a_is_chosen"]} for r in rows(road.audit_labels)
+            r | {"a_is_chosen": not r["a_is_chosen"]} for r in rows(loop.audit_labels)
         ]
-        return replace(road, audit_labels=table("flipped", told, AUDIT))
+        return replace(loop, audit_labels=table("flipped", told, AUDIT))
 
 
 @pytest.mark.parametrize(
@@ -357,11 +358,11 @@ class TestBlindness:
     ],
     ids=str,
 )
-def test_every_switch_makes_another_model(road, changes):
-    plain = run_arm("ser", road).state.records[1]
+def test_every_switch_makes_another_model(loop, changes):
+    plain = run_arm("ser", loop).state.records[1]
     evolution = EVOLUTION.model_copy(update=changes.get("evolution", {}))
     reward = REWARD.model_copy(update=changes.get("reward", {}))
-    changed = run_arm("ser", replace(road, evolution=evolution, reward=reward))
+    changed = run_arm("ser", replace(loop, params=evolution, reward=reward))
     record = changed.state.records[1]
     assert record.model is not None
     assert record.model.fingerprint != plain.model.fingerprint
@@ -369,17 +370,17 @@ def test_every_switch_makes_another_model(road, changes):
         soft = read_table(record.selection)["soft_label"].to_numpy()
         assert ((soft > 0.5) & (soft <= 1)).all() and np.ptp(soft) > 0
     if evolution.status_rule == "quantile":
-        assert record.selected == road.unlabeled_pairs.rows / 2
+        assert record.selected == loop.data.unlabeled_pairs.rows / 2
     if evolution.balance == "length":
         longer = [len(r["chosen"]) > len(r["rejected"]) for r in rows(record.selection)]
         assert sum(longer) * 2 == len(longer) > 0
 
 
-def test_loops_averaged_lie_between_their_ends(road):
+def test_loops_averaged_lie_between_their_ends(loop):
     reward = REWARD.model_copy(update={"trainable": "full", "epochs": 1})
     evolution = EVOLUTION.model_copy(update={"average": "loops"})
-    plain = replace(road, reward=reward, loops=1)
-    averaged = replace(plain, evolution=evolution)
+    plain = replace(loop, reward=reward, max_loops=1)
+    averaged = replace(plain, params=evolution)
     own = run_arm("ser", plain).state.records[1].model
     mean = run_arm("ser", averaged).state.records[1].model
     start = plain.seed_model()
@@ -390,15 +391,15 @@ def test_loops_averaged_lie_between_their_ends(road):
         np.testing.assert_allclose(value, half, atol=1e-6)
 
 
-def test_averaging_heads_is_refused(road):
+def test_averaging_heads_is_refused(loop):
     evolution = EVOLUTION.model_copy(update={"average": "loops"})
     with pytest.raises(ParameterError, match="reward.trainable=full"):
-        run_arm("ser", replace(road, evolution=evolution))
+        run_arm("ser", replace(loop, params=evolution))
 
 
-def test_outcomes_are_the_rewards_of_the_test_pairs(road, validation):
-    model = run_arm("seed", road).model
-    scores = voters.score(model, validation, REWARD, road.launcher)
+def test_outcomes_are_the_rewards_of_the_test_pairs(loop, validation):
+    model = run_arm("seed", loop).model
+    scores = voters.score(model, validation, REWARD, loop.launcher)
     known = Calibration.load(model.location)
     parts = [
         run(

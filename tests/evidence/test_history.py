@@ -11,7 +11,7 @@ from ser_kedro.evidence.history import (
 )
 from ser_kedro.evidence.params import EvaluationParams
 from ser_kedro.evidence.test_scores import TestScores
-from ser_kedro.evolution.state import EvolutionState, LoopRecord
+from ser_kedro.evolution.state import EvolutionData, EvolutionState, LoopRecord
 from ser_kedro.launch.reference import ModelRef
 from ser_kedro.preferences.schema import AUDIT, LABELED
 from ser_kedro.reward.score import SCORES
@@ -107,8 +107,14 @@ def history(tested, scored, audit, selection):
         ),
         record(3, pool_left=0.5),
     ]
+    data = EvolutionData(
+        labeled_pairs=tested,
+        validation_pairs=tested,
+        unlabeled_pairs=tested,
+        sft_model=model(0),
+    )
     state = EvolutionState(
-        best_loop=1, best=records[1].model, pool_size=6, records=tuple(records)
+        data=data, best_loop=1, best=records[1].model, records=tuple(records)
     )
     scores = TestScores(
         {

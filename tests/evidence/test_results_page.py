@@ -29,7 +29,7 @@ def files(project, simulated):
     for phase, first in (("development", 100), ("confirmation", 0)):
         table, _ = simulated(levels, first=first, prompts=50)
         output = write_table(project, phase, table.to_batches(), table.schema)
-        made[phase] = project / output.file
+        made[phase] = project / output.path
     reference = {"kind": "table", "path": "confirmation.arrow", "fingerprint": "x"}
     made["confirmation"] = project / "confirmation.json"
     made["confirmation"].write_text(json.dumps(reference))
@@ -107,6 +107,6 @@ def test_outcomes_of_an_earlier_version(script, files, tmp_path, capsys, project
     table = script.outcomes(files["development"]).drop_columns(["excess_length"])
     old = write_table(project, "old", table.to_batches(), table.schema)
     with pytest.raises(SystemExit):
-        script.main(["--development", str(project / old.file)])
+        script.main(["--development", str(project / old.path)])
     (line,) = capsys.readouterr().err.splitlines()
     assert "has no excess_length; run its pipeline again" in line

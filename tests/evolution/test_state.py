@@ -2,6 +2,7 @@ import pytest
 
 from ser_kedro.evolution.progress import MAX_LOOPS, Outcome
 from ser_kedro.evolution.state import (
+    EvolutionData,
     EvolutionState,
     LoopRecord,
     advance,
@@ -19,6 +20,15 @@ def rows(count):
     return TableRef(path="rows", fingerprint=str(count), rows=count)
 
 
+def data(pool):
+    return EvolutionData(
+        labeled_pairs=rows(9),
+        validation_pairs=rows(9),
+        unlabeled_pairs=rows(pool),
+        sft_model=model("sft"),
+    )
+
+
 SEED = model("seed")
 
 
@@ -32,21 +42,20 @@ def step(state, outcome, *, last_loop=9, left=50):
         pool_left=left / 100,
         outcome=outcome,
         model=model(f"loop {loop}"),
+        remaining=rows(left),
     )
-    return advance(
-        state, record, last_loop=last_loop, remaining=rows(left), memory=None
-    )
+    return advance(state, record, last_loop=last_loop)
 
 
 def evolve(*outcomes, **options):
-    state = begin(SEED, 100)
+    state = begin(data(100), SEED)
     for outcome in outcomes:
         state = step(state, outcome, **options)
     return state
 
 
 def test_begin_keeps_the_seed_and_the_whole_pool():
-    state = begin(SEED, 100)
+    state = begin(data(100), SEED)
 
     assert (state.best, state.best_loop, state.loop) == (SEED, 0, 0)
     assert state.pool_left == 100
@@ -55,7 +64,7 @@ def test_begin_keeps_the_seed_and_the_whole_pool():
 
 
 def test_begin_with_an_empty_pool():
-    assert begin(SEED, 0).pool_left == 0
+    assert begin(data(0), SEED).pool_left == 0
 
 
 def test_an_emptied_pool_is_empty():
@@ -128,6 +137,21 @@ def test_skip_changes_nothing_but_the_records():
     assert skipped.loop == 4
     assert skipped.records[-1].model is None
     assert skipped.model_copy(update={"records": state.records}) == state
+
+
+def test_the_last_model_is_not_always_the_best():
+    state = evolve(Outcome.IMPROVED, Outcome.NO_GAIN, left=7)
+
+    assert state.model == model("loop 2")
+    assert state.seed_model == SEED
+    assert skip(state).model == state.model
+    assert skip(state).remaining == rows(7)
+
+
+def test_before_a_loop_the_later_ones_are_not_known():
+    state = evolve(Outcome.IMPROVED, Outcome.NO_GAIN).before(2)
+
+    assert (state.loop, state.model) == (1, model("loop 1"))
 
 
 def test_a_state_survives_json():

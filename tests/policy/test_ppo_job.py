@@ -61,7 +61,7 @@ def test_the_policy_is_a_plain_language_model(job, sft_model, lora):
         "samples": "table",
     }
     assert outputs["policy"].fingerprint != outputs["last_policy"].fingerprint
-    files = {path.name for path in last.path.parent.iterdir()}
+    files = {path.name for path in last.location.parent.iterdir()}
     assert files == {
         "policy",
         "last_policy",

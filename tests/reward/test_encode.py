@@ -229,7 +229,10 @@ def test_truncated_pairs_are_kept_and_counted_but_for_equal_ones():
     admitted = [counts.admit(pair, "truncate") for pair in (EQUAL, LONG, SHORT)]
 
     assert admitted == [False, True, True]
-    assert counts.as_metrics() == {"rows": 3, "overlong": 2, "equal": 1, "kept": 2}
+    assert counts.as_metrics() == {
+        **{"pairs": 3, "overlong_pairs": 2},
+        **{"equal_pairs": 1, "trained_pairs": 2},
+    }
 
 
 def test_overlong_pairs_are_dropped_and_counted():
@@ -238,7 +241,10 @@ def test_overlong_pairs_are_dropped_and_counted():
     admitted = [counts.admit(pair, "drop") for pair in (EQUAL, LONG, SHORT)]
 
     assert admitted == [False, False, True]
-    assert counts.as_metrics() == {"rows": 3, "overlong": 2, "equal": 0, "kept": 1}
+    assert counts.as_metrics() == {
+        **{"pairs": 3, "overlong_pairs": 2},
+        **{"equal_pairs": 0, "trained_pairs": 1},
+    }
 
 
 def test_equal_responses_are_fine_where_nothing_compares_them():

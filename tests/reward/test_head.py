@@ -9,12 +9,14 @@ import torch
 from scipy.optimize import minimize
 from transformers import AutoModelForSequenceClassification
 
+from ser_kedro.evolution.params import EvolutionParams
+from ser_kedro.evolution.state import EvolutionData
 from ser_kedro.launch.params import INLINE
 from ser_kedro.launch.reference import ModelRef, project_root
 from ser_kedro.launch.run import look_only, run
 from ser_kedro.launch.table import read_table
 from ser_kedro.preferences.schema import LABELED
-from ser_kedro.reward import steps, voters
+from ser_kedro.reward import voters
 from ser_kedro.reward.calibrate import Calibration
 from ser_kedro.reward.features import (
     HEAD,
@@ -24,6 +26,7 @@ from ser_kedro.reward.features import (
     flipped,
 )
 from ser_kedro.reward.head import load_head
+from ser_kedro.reward.loop import EvolutionLoop
 from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.params import RewardParams
 from ser_kedro.reward.score import ScoreJob
@@ -63,10 +66,10 @@ def start(request):
 @pytest.fixture
 def train(labeled, validation):
     def call(start, pairs=None, seed=3, **changes):
-        return steps.train_seed(
-            sft_model=start,
-            labeled_pairs=(pairs or labeled,),
-            validation_pairs=validation,
+        return voters.train(
+            start=start,
+            pairs=(pairs or labeled,),
+            validation=validation,
             params=params(**changes),
             seed=seed,
             launcher=INLINE,
@@ -283,19 +286,18 @@ def test_voters_disagreeing_is_a_tie():
     assert vote(rewards).tolist() == [[2.0, 1.5], [0.0, 1.5]]
 
 
-def test_votes_are_calibrated(sft_model, train, unlabeled):
-    from ser_kedro.evolution.state import begin
-
+def test_votes_are_calibrated(sft_model, train, labeled, validation, unlabeled):
     model = train(sft_model, voters=3, dropout=0.3)
     members = voters.voters_of(model)
     assert len({voter.fingerprint for voter in members}) == 3
-    scores = steps.self_label(
-        model=model,
+    data = EvolutionData(
+        labeled_pairs=labeled,
+        validation_pairs=validation,
         unlabeled_pairs=unlabeled,
-        state=begin(model, unlabeled.rows),
-        params=params(),
-        launcher=INLINE,
+        sft_model=sft_model,
     )
+    loop = EvolutionLoop(data, EvolutionParams(), params(), seed=0, max_loops=1)
+    scores = loop.self_label(loop.begin(model))
     rewards = []
     for voter in members:
         known = Calibration.load(voter.location)

@@ -5,20 +5,24 @@ import pytest
 import torch
 
 from ser_kedro.evolution.params import EvolutionParams
-from ser_kedro.evolution.state import begin
+from ser_kedro.evolution.state import EvolutionData
 from ser_kedro.launch.json import write_json
 from ser_kedro.launch.reference import ModelRef, project_root
 from ser_kedro.launch.run import run
 from ser_kedro.launch.table import read_table
 from ser_kedro.preferences.schema import UNLABELED
 from ser_kedro.reward.calibrate import Calibration
+from ser_kedro.reward.loop import EvolutionLoop
 from ser_kedro.reward.model import load_reward_model
 from ser_kedro.reward.pack import Packing
-from ser_kedro.reward.params import Scoring
+from ser_kedro.reward.params import RewardParams, Scoring
 from ser_kedro.reward.score import SHARDS, ScoreJob
 from ser_kedro.reward.scorer import Scorer
 from ser_kedro.reward.select import REMAINING, SelectJob
-from ser_kedro.reward.steps import has_stopped, judge_progress
+
+REWARD = RewardParams(
+    learning_rate=1e-2, epochs=1, batch_size=8, scheduler="linear", max_length=256
+)
 
 
 @pytest.fixture
@@ -238,15 +242,14 @@ def judged(selection, remaining, scores, pool, rewards=(0.1, 0.2)):
     validation = {"chosen": list(rewards), "rejected": [0.0, 0.0]}
     write_json(project_root() / "seed" / "validation.json", validation)
     seed = ModelRef(kind="reward_model", path="seed", fingerprint="seed")
-    return judge_progress(
-        model=seed,
-        scores=scores,
-        selection=selection,
-        remaining=remaining,
-        state=begin(seed, pool),
-        params=EvolutionParams(),
-        last_loop=3,
+    data = EvolutionData(
+        labeled_pairs=pool,
+        validation_pairs=pool,
+        unlabeled_pairs=pool,
+        sft_model=seed,
     )
+    loop = EvolutionLoop(data, EvolutionParams(), REWARD, seed=0, max_loops=3)
+    return loop.judge_progress(loop.begin(seed), seed, scores, selection, remaining)
 
 
 def test_an_exhausted_pool_stops(score, unlabeled, table):
@@ -255,8 +258,8 @@ def test_an_exhausted_pool_stops(score, unlabeled, table):
     selection, remaining = select(scores, unlabeled)
 
     assert (scores.rows, selection.rows, remaining.rows) == (0, 0, 0)
-    assert has_stopped(selection)
-    state = judged(selection, remaining, scores, pool=48)
+    assert selection.status == "stop"
+    state = judged(selection, remaining, scores, pool=unlabeled)
     assert state.records[-1].stop_reason == "no_confident_pairs"
 
 
@@ -264,7 +267,7 @@ def test_a_pool_that_was_never_there_stops(score, table):
     unlabeled = table("none", [], UNLABELED)
     scores = score(pairs=unlabeled)
 
-    state = judged(*select(scores, unlabeled), scores, pool=0)
+    state = judged(*select(scores, unlabeled), scores, pool=unlabeled)
 
     assert state.stopped
     assert state.records[-1].pool_left == 0
@@ -274,6 +277,7 @@ def test_a_pool_that_was_never_there_stops(score, table):
 def test_a_collapsed_model_selects_nothing_and_is_called_so(score, unlabeled, table):
     scores = score(rows=table("rows", [], REMAINING))
 
-    state = judged(*select(scores, unlabeled), scores, pool=48, rewards=(0.0, 0.0))
+    selected = select(scores, unlabeled)
+    state = judged(*selected, scores, pool=unlabeled, rewards=(0.0, 0.0))
 
     assert state.records[-1].outcome == "collapsed"

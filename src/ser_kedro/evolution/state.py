@@ -45,29 +45,43 @@ class LoopRecord(BaseModel):
     remaining: TableRef | None = None
 
 
-class EvolutionState(BaseModel):
-    """Where the evolution stands after a loop.
+class EvolutionData(BaseModel):
+    """What an evolution works on; nothing here knows the labels of the pool.
 
     Attributes:
+        labeled_pairs: The few human labels.
+        validation_pairs: Those that compare loops.
+        unlabeled_pairs: The pool.
+        sft_model: The model that reward models start from.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    labeled_pairs: TableRef
+    validation_pairs: TableRef
+    unlabeled_pairs: TableRef
+    sft_model: ModelRef
+
+
+class EvolutionState(BaseModel):
+    """Where the evolution stands after a loop: all that the next one needs to know.
+
+    Attributes:
+        data: What it works on.
         best_loop: Loop whose model is kept so far; 0 is the seed.
         best: That model.
         without_gain: Loops in a row without gain.
         stopped: No later loop does anything.
-        pool_size: Unlabelled pairs at the start.
-        remaining: Rows of ``unlabeled_pairs`` still in the pool; ``None``: all.
-        memory: The previous loop's selection.
         records: One for each loop so far, from loop 0 on.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    data: EvolutionData
     best_loop: int
     best: ModelRef
     without_gain: int = 0
     stopped: bool = False
-    pool_size: int
-    remaining: TableRef | None = None
-    memory: SelectionRef | None = None
     records: tuple[LoopRecord, ...]
 
     @property
@@ -80,35 +94,58 @@ class EvolutionState(BaseModel):
         }
 
     @property
-    def pool_left(self) -> int:
-        """Pairs still in the pool."""
-        return self.remaining.rows if self.remaining else self.pool_size
+    def seed_model(self) -> ModelRef:
+        """The model of loop 0."""
+        return self.models[0]
+
+    @property
+    def model(self) -> ModelRef:
+        """The model that was trained last."""
+        return list(self.models.values())[-1]
 
     @property
     def loop(self) -> int:
         """Number of the last loop so far."""
         return self.records[-1].loop
 
+    @property
+    def pool_size(self) -> int:
+        """Unlabelled pairs at the start."""
+        return self.data.unlabeled_pairs.rows
 
-def begin(seed: ModelRef, pool_size: int) -> EvolutionState:
+    @property
+    def remaining(self) -> TableRef | None:
+        """Rows of ``unlabeled_pairs`` still in the pool; ``None``: all."""
+        left = [record.remaining for record in self.records if record.remaining]
+        return left[-1] if left else None
+
+    @property
+    def pool_left(self) -> int:
+        """Pairs still in the pool."""
+        return self.remaining.rows if self.remaining else self.pool_size
+
+    def before(self, loop: int) -> EvolutionState:
+        """Return the state that a loop began with, as far as its training goes."""
+        return self.model_copy(update={"records": self.records[:loop]})
+
+
+def begin(data: EvolutionData, seed_model: ModelRef) -> EvolutionState:
     """Return the state before loop 1.
 
     Args:
-        seed: The seed reward model.
-        pool_size: Number of unlabelled pairs.
+        data: What the evolution works on.
+        seed_model: The seed reward model.
     """
     record = LoopRecord(
         loop=0,
         status="seed",
-        pool=pool_size,
+        pool=data.unlabeled_pairs.rows,
         selected=0,
         pool_left=1.0,
         outcome="seed",
-        model=seed,
+        model=seed_model,
     )
-    return EvolutionState(
-        best_loop=0, best=seed, pool_size=pool_size, records=(record,)
-    )
+    return EvolutionState(data=data, best_loop=0, best=seed_model, records=(record,))
 
 
 def skip(state: EvolutionState) -> EvolutionState:
@@ -130,8 +167,6 @@ def advance(
     record: LoopRecord,
     *,
     last_loop: int,
-    remaining: TableRef | None,
-    memory: SelectionRef | None,
 ) -> EvolutionState:
     """Return the state after a loop.
 
@@ -139,8 +174,6 @@ def advance(
         state: The state before it.
         record: What it did; its ``stop_reason`` is filled in here.
         last_loop: Number of the last loop that may run.
-        remaining: Rows still in the pool.
-        memory: The loop's selection, for the next loop to learn from too.
     """
     outcome = Outcome(record.outcome)
     improved = outcome is Outcome.IMPROVED
@@ -154,8 +187,6 @@ def advance(
             "best": record.model if improved else state.best,
             "without_gain": 0 if improved else state.without_gain + 1,
             "stopped": reason is not None,
-            "remaining": remaining,
-            "memory": memory,
             "records": (*state.records, record),
         }
     )

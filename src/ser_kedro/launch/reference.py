@@ -87,6 +87,10 @@ class Reference(BaseModel):
             return self.identity
         return handler(self)
 
+    def __hash__(self) -> int:
+        """Return what equal references have in common."""
+        return hash(self.fingerprint)
+
     @property
     def identity(self) -> str:
         """What it counts by as the input of a job."""

@@ -48,13 +48,24 @@ def train(
     *,
     start: ModelRef,
     pairs: tuple[AnyTable, ...],
-    texts: tuple[TableRef, ...],
     validation: TableRef,
     params: RewardParams,
     seed: int,
     launcher: LauncherParams,
+    texts: tuple[AnyTable, ...] | None = None,
 ) -> ModelRef:
-    """Train one model, or several voters: the first, which knows the others."""
+    """Train one model, or several voters: the first, which knows the others.
+
+    Args:
+        start: A language model, an encoder or a reward model to go on from.
+        pairs: Labelled tables to learn from.
+        validation: Labelled pairs that no training reads.
+        params: How to train, and how many voters.
+        seed: Of the first voter; the others have their own.
+        launcher: How jobs run.
+        texts: Tables that hold all of ``pairs``, of which a head's features are made;
+            ``pairs`` themselves if not given.
+    """
     starts = voters_of(start)
     first, *others = (
         _train_one(
@@ -65,7 +76,7 @@ def train(
                 params=without_voters(params),
                 seed=seed + _VOTER_SEED * voter,
             ),
-            texts,
+            texts or pairs,
             launcher,
         )
         for voter in range(params.voters)
@@ -74,7 +85,7 @@ def train(
 
 
 def _train_one(
-    job: TrainRewardJob, texts: tuple[TableRef, ...], launcher: LauncherParams
+    job: TrainRewardJob, texts: tuple[AnyTable, ...], launcher: LauncherParams
 ) -> ModelRef:
     if job.params.trainable != "head":
         return run(job, launcher)["model"]
@@ -82,7 +93,7 @@ def _train_one(
     backbone = job.start.backbone or run(start, launcher)["model"]
     features = tuple(
         _features(backbone, table, job.params, launcher)
-        for table in (*texts, job.validation)
+        for table in dict.fromkeys((*texts, job.validation))
     )
     head = TrainHeadJob(backbone=backbone, features=features, **dict(job))
     return run(head, launcher)["model"]

@@ -23,8 +23,8 @@ from ser_kedro.evidence.history import (
 )
 from ser_kedro.evidence.outcome_job import OutcomeJob
 from ser_kedro.evidence.power import before
-from ser_kedro.evidence.road import ControlRoad
-from ser_kedro.evolution.state import LoopRecord
+from ser_kedro.evidence.road import ControlLoop
+from ser_kedro.evolution.state import EvolutionData, LoopRecord
 from ser_kedro.launch.reference import TableRef
 from ser_kedro.launch.run import run
 from ser_kedro.pipelines.evidence.settings import Settings
@@ -109,8 +109,8 @@ def run_cells(settings: Settings, cells: Sequence[Cell]) -> list[Result]:
 
 def build(
     settings: Settings, seed: int, share: float | None = None, arm: str = "seed"
-) -> tuple[ControlRoad, SplitOutputs]:
-    """Split and fine-tune; return the road from there, and all tables of the split.
+) -> tuple[ControlLoop, SplitOutputs]:
+    """Split and fine-tune; return the loop from there, and all tables of the split.
 
     Args:
         settings: The parameters.
@@ -128,19 +128,22 @@ def build(
         params=sft,
         seed=seed,
     )
-    road = ControlRoad(
+    data = EvolutionData(
         labeled_pairs=tables["labeled_pairs"],
         validation_pairs=tables["validation_pairs"],
         unlabeled_pairs=tables["unlabeled_pairs"],
-        audit_labels=tables["audit_labels"],
         sft_model=run(job, settings.launcher)["model"],
-        reward=_changed(settings.reward, variant.reward),
-        evolution=_changed(settings.evolution, variant.self_evolve),
-        loops=settings.loops,
-        seed=seed,
-        launcher=settings.launcher,
     )
-    return road, tables
+    loop = ControlLoop(
+        data=data,
+        params=_changed(settings.evolution, variant.self_evolve),
+        reward=_changed(settings.reward, variant.reward),
+        seed=seed,
+        max_loops=settings.loops,
+        launcher=settings.launcher,
+        audit_labels=tables["audit_labels"],
+    )
+    return loop, tables
 
 
 def _split(settings: Settings, seed: int, share: float | None) -> SplitOutputs:
@@ -167,10 +170,10 @@ def _run_draw(settings: Settings, cells: Sequence[Cell]) -> list[Result]:
 
 def _run_cell(settings: Settings, cell: Cell) -> Result:
     variant = settings.evidence.variant(cell.arm)
-    road, tables = build(settings, cell.seed, cell.share, cell.arm)
+    loop, tables = build(settings, cell.seed, cell.share, cell.arm)
     test_pairs = tables["test_pairs"]
-    arm = arms.run_arm(variant.arm, road)
-    scores = voters.score(arm.model, test_pairs, road.reward, road.launcher)
+    arm = arms.run_arm(variant.arm, loop)
+    scores = voters.score(arm.model, test_pairs, loop.reward, loop.launcher)
     name, share = cell.shown_as or (cell.arm, cell.share)
     job = OutcomeJob(
         scores=scores,
@@ -181,16 +184,16 @@ def _run_cell(settings: Settings, cell: Cell) -> Result:
         arm=name,
         draw=cell.seed,
     )
-    outcomes = run(job, road.launcher)["outcomes"]
+    outcomes = run(job, loop.launcher)["outcomes"]
     accuracy = float(correct_pairs(scores).mean())
     where = {"data": job.data, "share": share, "arm": name, "seed": cell.seed}
     logger.info("%s: test accuracy %.1f %%", where, 100 * accuracy)
     known = where | {"human_labels": arm.labels, "test_accuracy": accuracy}
-    return Result(outcomes, [known | row for row in _loops(road, arm, test_pairs)])
+    return Result(outcomes, [known | row for row in _loops(loop, arm, test_pairs)])
 
 
 def _loops(
-    road: ControlRoad, arm: Arm, test_pairs: TableRef
+    loop: ControlLoop, arm: Arm, test_pairs: TableRef
 ) -> Iterator[dict[str, Any]]:
     """Yield a row for each loop; ``loop_accuracy`` is that of the loop's own model."""
     records: tuple[LoopRecord | None, ...] = arm.state.records if arm.state else (None,)
@@ -198,7 +201,7 @@ def _loops(
         model = record.model if record else arm.model
         taken = bool(record and record.selection and record.selected)
         row = {
-            "loop": _loop_number(record, road.loops) if record else 0,
+            "loop": _loop_number(record, loop.max_loops) if record else 0,
             "status": record.status if record else "-",
             "selected": record.selected if record else 0,
             "outcome": str(record.outcome) if record else "-",
@@ -210,10 +213,10 @@ def _loops(
         }
         if taken and record and record.selection:
             row["self_label_accuracy"] = self_label_accuracy(
-                record.selection, road.audit_labels
+                record.selection, loop.audit_labels
             )
         if model is not None:
-            scores = voters.score(model, test_pairs, road.reward, road.launcher)
+            scores = voters.score(model, test_pairs, loop.reward, loop.launcher)
             row["loop_accuracy"] = float(correct_pairs(scores).mean())
             row["steps"] = model.metrics.get("steps")
             row["validation_accuracy"] = model.metrics.get("validation_accuracy")

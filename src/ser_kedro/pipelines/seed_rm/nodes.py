@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.launch.reference import ModelRef, TableRef
-from ser_kedro.reward import steps
 from ser_kedro.reward.params import RewardParams
+from ser_kedro.reward.voters import train
 
 
 def train_seed(
@@ -17,10 +17,10 @@ def train_seed(
     launcher: LauncherParams,
 ) -> ModelRef:
     """Train the reward model of loop 0 on the human labels."""
-    return steps.train_seed(
-        sft_model=sft_model,
-        labeled_pairs=(labeled_pairs,),
-        validation_pairs=validation_pairs,
+    return train(
+        start=sft_model,
+        pairs=(labeled_pairs,),
+        validation=validation_pairs,
         params=reward,
         seed=seed,
         launcher=launcher,

@@ -35,6 +35,4 @@ def loop_namespace(loop: int) -> str:
 
 def loop_dataset(loop: int, name: str) -> str:
     """Return the catalog name of a loop's dataset; loop 0 is the seed."""
-    if loop == 0 and name == "reward_model":
-        return "seed_reward_model"
     return f"{loop_namespace(loop)}.{name}"
