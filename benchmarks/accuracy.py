@@ -45,9 +45,9 @@ def _percent(values: list[float]) -> str:
 
 def accuracy(model: Any) -> float:
     """Return the share of test pairs whose preferred response has more reward."""
-    from ser_kedro.reward.encode import EncodedPair, Encoder
-    from ser_kedro.reward.pack import Packing
-    from ser_kedro.reward.scorer import Scorer
+    from ser_kedro.models.encode import EncodedPair, Encoder
+    from ser_kedro.models.pack import Packing
+    from ser_kedro.models.scorer import Scorer
 
     encoder = Encoder(pairs.tokenizer(), pairs.MAX_LENGTH)
     rows = [

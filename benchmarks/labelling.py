@@ -54,9 +54,9 @@ def label_ours(model: Any, rows: list[Any]) -> list[float]:
     """Return σ(reward) of all responses, pair by pair."""
     import torch
 
-    from ser_kedro.reward import pack
-    from ser_kedro.reward.encode import Encoder
-    from ser_kedro.reward.scorer import Scorer
+    from ser_kedro.models import pack
+    from ser_kedro.models.encode import Encoder
+    from ser_kedro.models.scorer import Scorer
 
     encoder = Encoder(pairs.tokenizer(), pairs.MAX_LENGTH)
     scorer = Scorer(model, encoder, pack.enable(model), SCORE_TOKENS)
@@ -85,7 +85,7 @@ def label_pipeline(model: Any, texts: list[str]) -> list[float]:
 
 def texts_of(rows: list[Any]) -> list[str]:
     """Return the whole text of each response, with its closing eos."""
-    from ser_kedro.reward.encode import Encoder
+    from ser_kedro.models.encode import Encoder
 
     encoder = Encoder(pairs.tokenizer(), pairs.MAX_LENGTH)
     return [
@@ -99,7 +99,7 @@ def draw(seed: int) -> list[Any]:
     """Return some pairs as text, none of them cut: there the two ways would differ."""
     import numpy as np
 
-    from ser_kedro.reward.encode import Encoder
+    from ser_kedro.models.encode import Encoder
 
     rows = json.loads((pairs.BUILD / "train.json").read_text("utf-8"))
     order = np.random.default_rng(seed).permutation(len(rows))[: 2 * PAIRS]
@@ -115,7 +115,7 @@ def main() -> None:
     given = arguments()
     import transformers.pipelines  # noqa: F401
 
-    import ser_kedro.reward.scorer  # noqa: F401
+    import ser_kedro.models.scorer  # noqa: F401
 
     rows = draw(given.seed)
     model = pairs.new_model(0).eval()

@@ -75,9 +75,9 @@ def made_up(count: int) -> Iterator[Any]:
 
 def main() -> None:
     """Score one table."""
-    from ser_kedro.launch.reference import PROJECT_VARIABLE, ModelRef
-    from ser_kedro.launch.table import write_table
     from ser_kedro.preferences.schema import UNLABELED
+    from ser_kedro.store.references import PROJECT_VARIABLE, ModelRef
+    from ser_kedro.store.tables import write_table
 
     given = arguments()
     count = SIZES[given.contender]
@@ -86,9 +86,9 @@ def main() -> None:
     (folder / "work").mkdir(parents=True)
     os.environ[PROJECT_VARIABLE] = str(folder)
     table = write_table(folder, "pairs", made_up(count), UNLABELED)
-    from ser_kedro.reward.params import Scoring
-    from ser_kedro.reward.score import ScoreJob
-    from ser_kedro.reward.scorer import Scorer
+    from ser_kedro.models.score import ScoreJob
+    from ser_kedro.models.scorer import Scorer
+    from ser_kedro.training.params import Scoring
 
     _save_model(folder / "model")
     # Imports what is imported late.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datasets import Dataset
 
-    from ser_kedro.reward.encode import EncodedPair
+    from ser_kedro.models.encode import EncodedPair
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "benchmarks"
@@ -57,10 +57,10 @@ def prepare() -> None:
         return
     from datasets import Dataset
 
-    from ser_kedro.policy.scratch import train_tokenizer
+    from ser_kedro.models.encode import Encoder
+    from ser_kedro.models.scratch import train_tokenizer
     from ser_kedro.preferences.schema import Pair
     from ser_kedro.preferences.source import PreferenceSource
-    from ser_kedro.reward.encode import Encoder
 
     source = PreferenceSource(
         path=str(FILES["train"]), test_path=str(FILES["test"]), format="pairs"

@@ -109,12 +109,12 @@ def ours(seed: int, lora: bool) -> Any:
     """Return what runs our PPO."""
     import torch
 
+    from ser_kedro.models.encode import Encoder
+    from ser_kedro.models.scorer import Scorer
     from ser_kedro.policy.actor_critic import ActorCritic
     from ser_kedro.policy.ppo import Ppo
     from ser_kedro.policy.ppo_params import PpoParams
-    from ser_kedro.reward.encode import Encoder
-    from ser_kedro.reward.params import Scoring
-    from ser_kedro.reward.scorer import Scorer
+    from ser_kedro.training.params import Scoring
 
     params = PpoParams(
         steps=ROLLOUTS,
@@ -155,7 +155,7 @@ def theirs(seed: int, lora: bool) -> Any:
     )
     from trl.experimental.ppo import PPOConfig, PPOTrainer
 
-    from ser_kedro.reward.encode import Encoder
+    from ser_kedro.models.encode import Encoder
 
     encoder = Encoder(pairs.tokenizer(), PROMPT)
     prompts = [encoder.prompt_ids(prompt) for prompt in dialogues(seed)]
@@ -224,8 +224,7 @@ def _import(name: str) -> None:
     import trl
 
     if name == "ours":
-        import ser_kedro.policy.ppo
-        import ser_kedro.reward.scorer  # noqa: F401
+        pass
     else:
         import trl.experimental.ppo
 

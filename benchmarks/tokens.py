@@ -49,7 +49,8 @@ def our_tokens(micro_tokens: int, megabatch: int | None = None) -> float:
         micro_tokens: Tokens of a forward pass.
         megabatch: Steps that are sorted by length together; ``None``: as they are.
     """
-    from ser_kedro.reward import batches, pack
+    from ser_kedro.models import pack
+    from ser_kedro.training import batches
 
     costs = lengths().sum(1)
     with patch.object(batches, "MEGABATCH", megabatch or batches.MEGABATCH):

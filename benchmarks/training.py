@@ -41,9 +41,9 @@ def ours(model: Any, seed: int, **changes: Any) -> Any:
     """Return our trainer over the pairs."""
     from trl import RewardConfig
 
-    from ser_kedro.reward import pack
-    from ser_kedro.reward.batches import PairSteps
-    from ser_kedro.reward.trainer import SerRewardTrainer
+    from ser_kedro.models import pack
+    from ser_kedro.training.batches import PairSteps
+    from ser_kedro.training.reward_trainer import SerRewardTrainer
 
     words, rows = pairs.tokenizer(), pairs.load("train")
     packing = pack.enable(model)
@@ -153,8 +153,8 @@ def main() -> None:
     given = arguments()
     import trl  # noqa: F401
 
-    import ser_kedro.reward.batches
-    import ser_kedro.reward.trainer  # noqa: F401
+    import ser_kedro.training.batches
+    import ser_kedro.training.reward_trainer  # noqa: F401
 
     make, changes = CONTENDERS[given.contender]
     steps = STEPS[given.contender]

@@ -53,9 +53,9 @@ padding, by tokens of a forward pass:
 def main() -> None:
     """Train and score with each setting, in turns."""
     given = arguments()
-    from ser_kedro.reward import pack
-    from ser_kedro.reward.encode import Encoder
-    from ser_kedro.reward.scorer import Scorer
+    from ser_kedro.models import pack
+    from ser_kedro.models.encode import Encoder
+    from ser_kedro.models.scorer import Scorer
 
     model = pairs.new_model(given.seed)
     trainer = training.ours(model, given.seed, max_steps=1)

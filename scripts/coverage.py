@@ -17,7 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from ser_kedro.evidence.intervals import Cells, infer
+from ser_kedro.statistics.intervals import Cells, infer
 
 Floats = NDArray[np.float64]
 DRAWS, PROMPTS, PAIRS, RESAMPLES = 5, 200, 2, 400

@@ -19,22 +19,22 @@ from typing import Any
 import numpy as np
 from demo_road import ROOT, build, parameters
 
-from ser_kedro.evidence import arms
-from ser_kedro.evidence.intervals import infer, of_their_own
-from ser_kedro.evidence.metrics import Estimate, Floats
-from ser_kedro.evidence.overoptimisation import figure, find_overoptimisation
-from ser_kedro.evidence.policy import gold_of_answers
-from ser_kedro.evidence.policy_params import PolicyEvaluationParams
-from ser_kedro.evidence.road import ControlLoop
-from ser_kedro.launch.json import write_json
-from ser_kedro.launch.reference import PROJECT_VARIABLE, ModelRef, TableRef
-from ser_kedro.launch.run import run
-from ser_kedro.launch.table import read_table
+from ser_kedro.ablations import arms
+from ser_kedro.ablations.control_loop import ControlLoop
+from ser_kedro.launch.executor import run
 from ser_kedro.policy.answers import AnswersJob
 from ser_kedro.policy.ppo_job import PpoJob, PpoOutputs
 from ser_kedro.policy.ppo_params import PpoParams
+from ser_kedro.policy_evaluation.evaluate import gold_of_answers
+from ser_kedro.policy_evaluation.overoptimisation import figure, find_overoptimisation
+from ser_kedro.policy_evaluation.params import PolicyEvaluationParams
+from ser_kedro.preferences.demo_world.world import WorldParams
 from ser_kedro.preferences.split_job import SplitOutputs
-from ser_kedro.preferences.world import WorldParams
+from ser_kedro.statistics.estimate import Estimate, Floats
+from ser_kedro.statistics.intervals import infer, of_their_own
+from ser_kedro.store.json_io import write_json
+from ser_kedro.store.references import PROJECT_VARIABLE, ModelRef, TableRef
+from ser_kedro.store.tables import read_table
 
 DOCS = ROOT / "docs"
 NAMES = {

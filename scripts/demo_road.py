@@ -7,21 +7,21 @@ from typing import Any
 
 import yaml
 
+from ser_kedro.ablations import draws
+from ser_kedro.ablations.control_loop import ControlLoop
+from ser_kedro.ablations.params import EvidenceParams
+from ser_kedro.ablations.settings import Settings
 from ser_kedro.configuration import ProjectConfigLoader
-from ser_kedro.evidence.arm_params import EvidenceParams
-from ser_kedro.evidence.history import correct_pairs
-from ser_kedro.evidence.params import EvaluationParams
-from ser_kedro.evidence.road import ControlLoop
-from ser_kedro.evolution.params import EvolutionParams
-from ser_kedro.launch.reference import ModelRef, TableRef
-from ser_kedro.pipelines.evidence import draws
-from ser_kedro.pipelines.evidence.settings import Settings
+from ser_kedro.evaluation.history import correct_pairs
+from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.pipelines.self_evolve.loops import max_loops
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.preferences.split import SplitParams
 from ser_kedro.preferences.split_job import SplitOutputs
-from ser_kedro.reward import voters
-from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
+from ser_kedro.self_evolution import voters
+from ser_kedro.self_evolution.params import EvolutionParams
+from ser_kedro.store.references import ModelRef, TableRef
+from ser_kedro.training.params import ModelParams, RewardParams, SftParams
 
 ROOT = Path(__file__).resolve().parents[1]
 

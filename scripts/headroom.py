@@ -12,7 +12,7 @@ import logging
 
 from demo_road import accuracy, build, parse_overrides
 
-from ser_kedro.evidence import arms
+from ser_kedro.ablations import arms
 
 
 def main() -> None:

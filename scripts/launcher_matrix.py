@@ -27,9 +27,9 @@ from typing import Any, ClassVar
 from tabulate import tabulate
 
 from ser_kedro.launch import rank
-from ser_kedro.launch.job import NOT_MINE, Job
 from ser_kedro.launch.params import INLINE, LauncherParams
-from ser_kedro.launch.reference import ModelRef, TableRef, project_root
+from ser_kedro.store.job import NOT_MINE, Job
+from ser_kedro.store.references import ModelRef, TableRef, project_root
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "launchers.md"
@@ -73,7 +73,7 @@ class Road(Job):
 
     def work(self, workspace: Path) -> dict[str, TableRef]:
         """Write ``sft``, ``reward_model`` and ``scores``, a folder each."""
-        from ser_kedro.reward.score import ScoreJob
+        from ser_kedro.models.score import ScoreJob
 
         sft = sft_job(self.sft_pairs, lora=self.lora)
         model = self._do(sft, workspace)["model"]
@@ -114,8 +114,8 @@ class Road(Job):
 
 def sft_job(pairs: TableRef, *, lora: bool) -> Job:
     """Describe the tuning of a tiny model."""
-    from ser_kedro.policy.sft import SftJob
-    from ser_kedro.reward.params import ModelParams, ScratchParams, SftParams
+    from ser_kedro.training.params import ModelParams, ScratchParams, SftParams
+    from ser_kedro.training.sft import SftJob
 
     scratch = ScratchParams(
         vocab_size=400, hidden_size=32, intermediate_size=64, layers=2, heads=2
@@ -134,8 +134,8 @@ def reward_job(
     **changes: Any,
 ) -> Job:
     """Describe the training of a reward model, with parameters changed as asked."""
-    from ser_kedro.reward.params import RewardParams
-    from ser_kedro.reward.train import TrainRewardJob
+    from ser_kedro.training.params import RewardParams
+    from ser_kedro.training.reward import TrainRewardJob
 
     params = RewardParams(
         **{
@@ -167,7 +167,7 @@ def long_job(start: ModelRef) -> Job:
 def _training(lora: bool) -> dict[str, Any]:
     # Gentle enough that rounding does not grow: with larger steps two runs in *one*
     # process, whose micro-batches differ, end further apart than the limit.
-    from ser_kedro.reward.params import LoraParams
+    from ser_kedro.training.params import LoraParams
 
     return {
         "learning_rate": 5e-3 if lora else 2e-3,
@@ -183,9 +183,9 @@ def tables() -> dict[str, TableRef]:
     """Write pairs of the demo world into the project, by the part they play."""
     import pyarrow as pa
 
-    from ser_kedro.launch.table import write_table
+    from ser_kedro.preferences.demo_world.world import WorldParams, draw_pairs
     from ser_kedro.preferences.schema import LABELED
-    from ser_kedro.preferences.world import WorldParams, draw_pairs
+    from ser_kedro.store.tables import write_table
 
     world = WorldParams(pairs=96, test_pairs=4, phrases=40, phrases_per_response=(2, 4))
     rows = [
@@ -243,9 +243,9 @@ def rewards(case: str, params: LauncherParams) -> dict[str, Any]:
     """
     import numpy as np
 
-    from ser_kedro.launch.json import read_json
-    from ser_kedro.launch.run import run
-    from ser_kedro.launch.table import read_table
+    from ser_kedro.launch.executor import run
+    from ser_kedro.store.json_io import read_json
+    from ser_kedro.store.tables import read_table
 
     _, weights, rows = case.split("-")
     road = Road(**tables(), lora=weights == "lora", packing=rows == "packed")

@@ -22,11 +22,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from ser_kedro.errors import DataError, SerKedroError
-from ser_kedro.evidence.loops import loops_text
-from ser_kedro.evidence.outcome_schema import OUTCOMES
-from ser_kedro.evidence.params import EvaluationParams
-from ser_kedro.evidence.results import (
+from ser_kedro.ablations.loop_table import loops_text
+from ser_kedro.ablations.outcome_schema import OUTCOMES
+from ser_kedro.ablations.page.page import (
     CONFIRMATION,
     DEVELOPMENT,
     PHASES,
@@ -34,9 +32,11 @@ from ser_kedro.evidence.results import (
     Provenance,
     results_page,
 )
-from ser_kedro.launch.json import plain, read_json, write_json
-from ser_kedro.launch.reference import TableRef
-from ser_kedro.launch.table import map_table, read_table
+from ser_kedro.errors import DataError, SerKedroError
+from ser_kedro.evaluation.params import EvaluationParams
+from ser_kedro.store.json_io import plain, read_json, write_json
+from ser_kedro.store.references import TableRef
+from ser_kedro.store.tables import map_table, read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -12,11 +12,11 @@ import pyarrow as pa
 import pytest
 from hypothesis import settings
 
-from ser_kedro.launch.reference import PROJECT_VARIABLE, project_root
-from ser_kedro.launch.run import run
-from ser_kedro.launch.table import write_table
+from ser_kedro.launch.executor import run
+from ser_kedro.preferences.demo_world.world import WorldParams, draw_pairs
 from ser_kedro.preferences.schema import LABELED, UNLABELED
-from ser_kedro.preferences.world import WorldParams, draw_pairs
+from ser_kedro.store.references import PROJECT_VARIABLE, project_root
+from ser_kedro.store.tables import write_table
 
 # The first call of a test often imports something large.
 settings.register_profile("ser-kedro", deadline=None)
@@ -97,8 +97,8 @@ def unlabeled(table, train_rows):
 @pytest.fixture(scope="session")
 def sft_store(tmp_path_factory, train_rows):
     """A project in which a tiny model was fine-tuned, and the reference to it."""
-    from ser_kedro.policy.sft import SftJob
-    from ser_kedro.reward.params import ModelParams, ScratchParams, SftParams
+    from ser_kedro.training.params import ModelParams, ScratchParams, SftParams
+    from ser_kedro.training.sft import SftJob
 
     root = tmp_path_factory.mktemp("sft")
     scratch = ScratchParams(

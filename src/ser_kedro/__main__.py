@@ -1,6 +1,6 @@
 """``python -m ser_kedro`` is the ``ser-kedro`` command."""
 
-from ser_kedro.cli import main
+from ser_kedro.cli.main import main
 
 if __name__ == "__main__":
     main()

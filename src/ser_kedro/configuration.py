@@ -12,8 +12,8 @@ from kedro.config import OmegaConfigLoader
 from omegaconf import OmegaConf
 
 from ser_kedro.errors import ParameterError
-from ser_kedro.launch.json import read_json, write_json
 from ser_kedro.pipelines.self_evolve.loops import MAX_LOOPS_VARIABLE, max_loops
+from ser_kedro.store.json_io import read_json, write_json
 
 # Parameters that describe the user's own data, remembered for kedro-viz and notebooks.
 OWN = ("path", "format", "test_path")

@@ -16,7 +16,7 @@ from kedro.pipeline.node import Node
 from pydantic import SecretStr
 
 from ser_kedro.configuration import ProjectConfigLoader
-from ser_kedro.launch.reference import PROJECT_VARIABLE
+from ser_kedro.store.references import PROJECT_VARIABLE
 
 SUMMARY = "evolution_summary"
 JUDGE = "judge"

@@ -3,9 +3,9 @@
 from kedro.pipeline import Pipeline
 
 from ser_kedro.pipelines import (
+    ablations,
     data_split,
     evaluation,
-    evidence,
     policy_evaluation,
     ppo,
     seed_rm,
@@ -31,6 +31,6 @@ def register_pipelines() -> dict[str, Pipeline]:
         "evaluation": road,
         "ppo": policy,
         "policy_evaluation": policy,
-        "evidence": evidence.create_pipeline(),
-        "label_efficiency": evidence.create_efficiency_pipeline(),
+        "evidence": ablations.create_pipeline(),
+        "label_efficiency": ablations.create_efficiency_pipeline(),
     }

@@ -42,7 +42,7 @@ class TestPydanticJSONDataset:
         assert dataset.load() == POINT
 
     def test_class_by_its_name(self, filepath):
-        name = "ser_kedro.launch.reference.TableRef"
+        name = "ser_kedro.store.references.TableRef"
         dataset = PydanticJSONDataset(filepath=filepath, model=name)
         (kind,) = {dataset._kind()}
         table = kind(path="t.arrow", fingerprint="abc", rows=3)

@@ -5,8 +5,8 @@ import pytest
 from kedro.io import DatasetError, Version
 
 from ser_kedro.datasets import ReferenceDataset
-from ser_kedro.launch.reference import NOTHING, ModelRef
-from ser_kedro.launch.table import write_table
+from ser_kedro.store.references import NOTHING, ModelRef
+from ser_kedro.store.tables import write_table
 
 PROMPT = pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
 SCHEMA = pa.schema([("prompt", PROMPT), ("p", pa.float64()), ("text", pa.string())])

@@ -7,7 +7,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from ser_kedro.preferences.world import WorldParams, draw_pairs
+from ser_kedro.preferences.demo_world.world import WorldParams, draw_pairs
 
 pytestmark = pytest.mark.end_to_end
 
@@ -31,7 +31,7 @@ SELECTION_LEAK = """
 
 def _with_people(work):
     def leaky(self, workspace):
-        from ser_kedro.launch.reference import project_root
+        from ser_kedro.store.references import project_root
 
         outputs = work(self, workspace)
         tables = []
@@ -219,7 +219,7 @@ def test_comparison_catches_a_leak_in_the_selection(twins, tmp_path, kedro):
         for twin, name in zip(twins, ("one", "other"), strict=True)
     )
     for copy in (one, other):
-        with (copy / "src/ser_kedro/reward/select.py").open("a") as source:
+        with (copy / "src/ser_kedro/self_evolution/selection.py").open("a") as source:
             source.write(SELECTION_LEAK)
         run_with(kedro, copy, "self_evolve", None, "--to-nodes", FIRST_SELECTION)
     assert differing_tables(one, other) == []

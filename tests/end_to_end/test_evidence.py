@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.compute
 import pytest
 
-from ser_kedro.evidence.outcome_schema import OUTCOMES
+from ser_kedro.ablations.outcome_schema import OUTCOMES
 
 pytestmark = pytest.mark.end_to_end
 

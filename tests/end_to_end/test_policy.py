@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from tests.evidence.judge.test_judge import KEY, SECRET, server  # noqa: F401
+from tests.policy_evaluation.judge.test_judge import KEY, SECRET, server  # noqa: F401
 
 pytestmark = pytest.mark.end_to_end
 

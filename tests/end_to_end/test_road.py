@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from ser_kedro.preferences.world import WorldParams, draw_pairs
+from ser_kedro.preferences.demo_world.world import WorldParams, draw_pairs
 
 pytestmark = pytest.mark.end_to_end
 

@@ -6,14 +6,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-from ser_kedro.evidence.judge.params import JudgeParams
-from ser_kedro.evidence.params import EvaluationParams
-from ser_kedro.evidence.policy_params import PolicyEvaluationParams
-from ser_kedro.evolution.params import EvolutionParams
+from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.policy.ppo_params import PpoParams
+from ser_kedro.policy_evaluation.judge.params import JudgeParams
+from ser_kedro.policy_evaluation.params import PolicyEvaluationParams
+from ser_kedro.preferences.demo_world.world import WorldParams
 from ser_kedro.preferences.split import SplitParams
-from ser_kedro.preferences.world import WorldParams
-from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
+from ser_kedro.self_evolution.params import EvolutionParams
+from ser_kedro.training.params import ModelParams, RewardParams, SftParams
 
 pytestmark = pytest.mark.end_to_end
 

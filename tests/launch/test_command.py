@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from ser_kedro.errors import ParameterError
 from ser_kedro.launch import command
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import PROJECT_VARIABLE
+from ser_kedro.store.references import PROJECT_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "conf" / "base" / "presets" / "launcher").glob("*.yml"))

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from ser_kedro.launch import store
+from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import INLINE
-from ser_kedro.launch.reference import PROJECT_VARIABLE
-from ser_kedro.launch.run import run
-from ser_kedro.reward.validation import validation_rewards
+from ser_kedro.models.validation import validation_rewards
+from ser_kedro.store import job_store as store
+from ser_kedro.store.references import PROJECT_VARIABLE
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -94,8 +94,8 @@ PARENT = """
     import sys
     from pathlib import Path
     import launcher_matrix as matrix
-    from ser_kedro.launch.reference import ModelRef
-    from ser_kedro.launch.run import run
+    from ser_kedro.store.references import ModelRef
+    from ser_kedro.launch.executor import run
     matrix.project(Path(sys.argv[1]))
     start = ModelRef.model_validate_json(sys.argv[2])
     run(matrix.long_job(start), matrix.launcher("zero2"))
@@ -190,7 +190,7 @@ def test_other_ranks_start_again(copied, uninterrupted, caplog):
 def test_without_zero_any_ranks_go_on(
     killed, uninterrupted, matrix, tmp_path, monkeypatch, caplog
 ):
-    from ser_kedro.reward.trainer import Progress
+    from ser_kedro.training.reward_trainer import Progress
 
     folder, job = killed
     shutil.copytree(folder / "data", tmp_path / "data")

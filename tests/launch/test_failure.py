@@ -4,8 +4,8 @@ import pytest
 
 from ser_kedro.errors import LaunchError, ModelError
 from ser_kedro.launch.failure import advice, failed, read_result, reconstruct
-from ser_kedro.launch.json import write_json
 from ser_kedro.launch.params import LauncherParams
+from ser_kedro.store.json_io import write_json
 
 TORCHRUN = """\
 Failures:

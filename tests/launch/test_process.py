@@ -15,10 +15,11 @@ import psutil
 import pytest
 
 from ser_kedro.errors import LaunchError, ModelError, ParameterError, StoreError
-from ser_kedro.launch import rank, store
+from ser_kedro.launch import rank
+from ser_kedro.launch.executor import run
+from ser_kedro.launch.process_tree import end_tree, members
 from ser_kedro.launch.rank import LAUNCH_VARIABLE
-from ser_kedro.launch.run import run
-from ser_kedro.launch.tree import end_tree, members
+from ser_kedro.store import job_store as store
 
 ROOT = Path(__file__).parents[2]
 
@@ -196,8 +197,8 @@ class TestFailure:
             run(toys.Toy(), two(kind="deepspeed", nodes=2, hostfile="nosuch"))
 
     def test_other_code_on_the_other_machine(self, toys, two, tmp_path):
-        from ser_kedro.launch.json import write_json
         from ser_kedro.launch.worker import describe, load_job
+        from ser_kedro.store.json_io import write_json
 
         file = tmp_path / "job.json"
         write_json(file, {**describe(toys.Toy()), "fingerprint": "0"})
@@ -213,7 +214,7 @@ PARENT = """
     sys.path.insert(0, sys.argv[1])
     import toy_jobs
     from ser_kedro.launch.params import LauncherParams
-    from ser_kedro.launch.run import run
+    from ser_kedro.launch.executor import run
     two = LauncherParams(name="two", kind="torchrun", processes=2, devices=())
     run(toy_jobs.Hang(deaf=sys.argv[2] == "deaf"), two)
 """

@@ -7,7 +7,7 @@ from transformers import LlamaConfig, LlamaForSequenceClassification
 from ser_kedro.planning import memory
 from ser_kedro.planning.devices import Devices
 from ser_kedro.planning.shape import ModelShape, shape_of
-from ser_kedro.reward.params import LoraParams
+from ser_kedro.training.params import LoraParams
 
 P, T = 1000, 40
 FROZEN = ModelShape(P, T, 100, 2, 8, 8, 4, 16, 0)
@@ -109,7 +109,7 @@ class TestActivations:
     def test_is_what_autograd_keeps(self, mode, lora, wide):
         from peft import get_peft_model
 
-        from ser_kedro.reward.lora import adapter_config
+        from ser_kedro.models.lora import adapter_config
 
         params = None if lora is None else LoraParams(r=8, alpha=32, dropout=lora)
         sizes = {"intermediate_size": 1024} if wide else {}

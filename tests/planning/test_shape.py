@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from ser_kedro.planning.shape import shape_of
-from ser_kedro.reward.params import LoraParams, RewardParams, SftParams
+from ser_kedro.training.params import LoraParams, RewardParams, SftParams
 
 PRESETS = Path(__file__).parents[2] / "conf" / "base" / "presets" / "model"
 # Parameters of the published language models, and whether their head is a matrix of

@@ -17,7 +17,7 @@ from ser_kedro.planning.stages import (
 from ser_kedro.planning.text import render
 from ser_kedro.planning.work import Work, sft_rows, steps
 from ser_kedro.policy.ppo_params import PpoParams
-from ser_kedro.reward.params import ModelParams, RewardParams, SftParams
+from ser_kedro.training.params import ModelParams, RewardParams, SftParams
 
 ROOT = Path(__file__).parents[2]
 PRESETS = ROOT / "conf" / "base" / "presets" / "model"

@@ -10,10 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from ser_kedro.errors import DataError, PolicyError
+from ser_kedro.models.calibration import Calibration
 from ser_kedro.policy.actor_critic import ActorCritic
 from ser_kedro.policy.ppo import Ppo
 from ser_kedro.policy.ppo_checkpoint import WEIGHTS
-from ser_kedro.reward.calibrate import Calibration
 from tests.policy.conftest import PROMPTS, WORDS, count_of_a, dialogue, ppo_params
 
 
@@ -365,7 +365,7 @@ import torch
 from transformers import AutoTokenizer
 from ser_kedro.policy.actor_critic import ActorCritic
 from ser_kedro.policy.ppo import Ppo
-from ser_kedro.reward.encode import Encoder
+from ser_kedro.models.encode import Encoder
 from tests.policy.conftest import PROMPTS, count_of_a, ppo_params
 model, folder = map(Path, sys.argv[1:])
 def reward(prompts, responses):

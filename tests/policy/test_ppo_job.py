@@ -4,16 +4,16 @@ import pytest
 import torch
 
 from ser_kedro.errors import PolicyError
-from ser_kedro.launch.run import run
-from ser_kedro.launch.table import read_table
+from ser_kedro.launch.executor import run
+from ser_kedro.models.encode import Encoder
+from ser_kedro.models.reward_model import load_reward_model
+from ser_kedro.models.scorer import Scorer
 from ser_kedro.policy.ppo import Ppo
 from ser_kedro.policy.ppo_job import gold_of
+from ser_kedro.preferences.demo_world.world import gold_reward
 from ser_kedro.preferences.schema import Message
-from ser_kedro.preferences.world import gold_reward
-from ser_kedro.reward.encode import Encoder
-from ser_kedro.reward.model import load_reward_model
-from ser_kedro.reward.params import LoraParams, Scoring
-from ser_kedro.reward.scorer import Scorer
+from ser_kedro.store.tables import read_table
+from ser_kedro.training.params import LoraParams, Scoring
 from tests.conftest import WORLD
 
 

@@ -7,9 +7,9 @@ import torch
 from safetensors.torch import load_file
 
 from ser_kedro.errors import ParameterError
+from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.run import run
-from ser_kedro.launch.table import read_table
+from ser_kedro.store.tables import read_table
 
 TWO = LauncherParams(
     name="two", kind="torchrun", processes=2, threads=1, devices=(), timeout=300

@@ -7,10 +7,10 @@ import pytest
 from pydantic import ValidationError
 
 from ser_kedro.errors import DataError
+from ser_kedro.preferences.demo_world.world import WorldParams
 from ser_kedro.preferences.records import DropReason
 from ser_kedro.preferences.schema import Message, Pair
 from ser_kedro.preferences.source import Dropped, PreferenceSource
-from ser_kedro.preferences.world import WorldParams
 
 ROW = {"question": "Why?", "response_j": "g", "response_k": "b"}
 

@@ -7,10 +7,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ser_kedro.errors import DataError
-from ser_kedro.launch import store
-from ser_kedro.launch.json import read_json
-from ser_kedro.launch.run import run
-from ser_kedro.launch.table import map_table, read_table
+from ser_kedro.launch.executor import run
+from ser_kedro.preferences.demo_world.world import WorldParams, draw_pairs
 from ser_kedro.preferences.schema import (
     AUDIT,
     LABELED,
@@ -20,7 +18,9 @@ from ser_kedro.preferences.schema import (
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.preferences.split import SplitParams
 from ser_kedro.preferences.split_job import SplitJob
-from ser_kedro.preferences.world import WorldParams, draw_pairs
+from ser_kedro.store import job_store as store
+from ser_kedro.store.json_io import read_json
+from ser_kedro.store.tables import map_table, read_table
 
 SCHEMAS = {
     "sft_pairs": LABELED,

@@ -15,7 +15,7 @@ from kedro.utils import load_obj
 from kedro_datasets._typing import JSONPreview
 from pydantic import BaseModel, ValidationError
 
-from ser_kedro.launch.json import read_json, write_json
+from ser_kedro.store.json_io import read_json, write_json
 
 
 class PydanticJSONDataset(AbstractVersionedDataset[BaseModel, BaseModel]):
@@ -28,7 +28,7 @@ class PydanticJSONDataset(AbstractVersionedDataset[BaseModel, BaseModel]):
         ```yaml
         loop_history:
           type: ser_kedro.datasets.PydanticJSONDataset
-          model: ser_kedro.evolution.state.EvolutionState
+          model: ser_kedro.self_evolution.state.EvolutionState
           filepath: data/07_model_output/loop_history.json
           versioned: true
         ```

@@ -14,9 +14,9 @@ from kedro.io.core import (
 )
 from kedro_datasets._typing import TablePreview
 
-from ser_kedro.launch.json import read_json, write_json
-from ser_kedro.launch.reference import ANY_REF, AnyRef, AnyTable, Nothing
-from ser_kedro.launch.table import read_table
+from ser_kedro.store.json_io import read_json, write_json
+from ser_kedro.store.references import ANY_REF, AnyRef, AnyTable, Nothing
+from ser_kedro.store.tables import read_table
 
 _PREVIEW_WIDTH = 120
 

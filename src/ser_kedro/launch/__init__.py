@@ -1,1 +1,1 @@
-"""Jobs, the store of finished jobs, and the launchers that run them."""
+"""How a job runs: in this process, or in processes of its own."""

@@ -10,10 +10,10 @@ from typing import Any
 
 from ser_kedro import errors
 from ser_kedro.errors import LaunchError, SerKedroError
-from ser_kedro.launch.json import read_json
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import OUTPUTS, StoredRef
 from ser_kedro.launch.tail import LAUNCHER_LOG, last_lines
+from ser_kedro.store.json_io import read_json
+from ser_kedro.store.references import OUTPUTS, StoredRef
 
 # The first that is found counts: what is likely to be a consequence comes last.
 _ADVICE = (

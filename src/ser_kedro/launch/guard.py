@@ -14,8 +14,8 @@ import subprocess
 import sys
 import time
 
+from ser_kedro.launch.process_tree import end_tree
 from ser_kedro.launch.rank import LAUNCH_VARIABLE
-from ser_kedro.launch.tree import end_tree
 
 _PAUSE = 0.1
 

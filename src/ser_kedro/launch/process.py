@@ -20,13 +20,13 @@ from typing import Any
 from ser_kedro.errors import LaunchError, ParameterError
 from ser_kedro.launch import command
 from ser_kedro.launch.failure import advice, failed, read_result
-from ser_kedro.launch.job import Job
-from ser_kedro.launch.json import write_json
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import StoredRef, project_root
+from ser_kedro.launch.process_tree import GRACE, end_tree
 from ser_kedro.launch.tail import LAUNCHER_LOG, Tail, last_lines
-from ser_kedro.launch.tree import GRACE, end_tree
 from ser_kedro.launch.worker import describe
+from ser_kedro.store.job import Job
+from ser_kedro.store.json_io import write_json
+from ser_kedro.store.references import StoredRef, project_root
 
 logger = logging.getLogger(__name__)
 _PAUSE = 0.2

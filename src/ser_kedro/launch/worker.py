@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from ser_kedro.errors import LaunchError, SerKedroError
-from ser_kedro.launch.job import Job
-from ser_kedro.launch.json import read_json, write_json
 from ser_kedro.launch.rank import NO_GPU_VARIABLE, is_main, rank
-from ser_kedro.launch.reference import OUTPUTS
+from ser_kedro.store.job import Job
+from ser_kedro.store.json_io import read_json, write_json
+from ser_kedro.store.references import OUTPUTS
 
 
 def describe(job: Job[Any]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ def shape_of(config: Any, task: Task, lora: Any = None) -> ModelShape:
     import torch
     from peft import get_peft_model
 
-    from ser_kedro.reward.lora import adapter_config
+    from ser_kedro.models.lora import adapter_config
 
     with torch.device("meta"):
         model: Any = _model(config, task)

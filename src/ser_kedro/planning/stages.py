@@ -12,7 +12,7 @@ from ser_kedro.planning.memory import Memory
 from ser_kedro.planning.shape import ModelShape, shape_of
 from ser_kedro.planning.work import Disk, Work, disk, sft_rows, steps
 from ser_kedro.policy.ppo_params import PpoParams
-from ser_kedro.reward.params import (
+from ser_kedro.training.params import (
     ModelParams,
     RewardParams,
     SftParams,
@@ -86,7 +86,7 @@ def make_plan(
     Raises:
         ModelError: If the configuration cannot be had.
     """
-    from ser_kedro.reward.model import is_encoder
+    from ser_kedro.models.reward_model import is_encoder
 
     config = config_of(model, max(sft.max_length, reward.max_length))
     scorer = shape_of(config, "SEQ_CLS", reward.lora)
@@ -128,8 +128,8 @@ def config_of(model: ModelParams, max_length: int) -> Any:
     """
     from transformers import AutoConfig
 
-    from ser_kedro.policy.scratch import scratch_config
-    from ser_kedro.reward.model import from_pretrained
+    from ser_kedro.models.reward_model import from_pretrained
+    from ser_kedro.models.scratch import scratch_config
 
     if model.scratch is not None:
         return scratch_config(

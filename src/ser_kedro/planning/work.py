@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from ser_kedro.planning.shape import ModelShape
-from ser_kedro.reward.params import SftParams, TrainingParams
+from ser_kedro.training.params import SftParams, TrainingParams
 
 _BYTES_A_SCORE = 64
 # Checkpoints to resume from that a training keeps, and removes when it ends.

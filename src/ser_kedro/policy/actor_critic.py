@@ -14,10 +14,10 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM
 
 from ser_kedro.errors import ModelError
+from ser_kedro.models.lora import adapter_config
+from ser_kedro.models.reward_model import from_pretrained
 from ser_kedro.policy.batch import Batch, collate
 from ser_kedro.policy.ppo_params import PpoParams
-from ser_kedro.reward.lora import adapter_config
-from ser_kedro.reward.model import from_pretrained
 
 # Logits that exist at once, in numbers: 64 MiB in fp32. Log-probabilities are read off
 # them chunk by chunk, and a backward pass computes them again.

@@ -9,12 +9,12 @@ from typing import Any, ClassVar, TypedDict
 import numpy as np
 import pyarrow as pa
 
-from ser_kedro.launch.job import Job
-from ser_kedro.launch.reference import ModelRef, TableRef
-from ser_kedro.launch.table import read_table, reorder, write_table
+from ser_kedro.models.log_filters import quiet
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.preferences.schema import PROMPT
-from ser_kedro.reward.quiet import quiet
+from ser_kedro.store.job import Job
+from ser_kedro.store.references import ModelRef, TableRef
+from ser_kedro.store.tables import read_table, reorder, write_table
 
 ANSWERS = pa.schema(
     [
@@ -70,11 +70,11 @@ class AnswersJob(Job[AnswerOutputs]):
         import torch
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
+        from ser_kedro.models.encode import Encoder
+        from ser_kedro.models.reward_model import from_pretrained
         from ser_kedro.policy.actor_critic import ActorCritic, precision
         from ser_kedro.policy.batch import collate
         from ser_kedro.policy.generate import ends_of, sample
-        from ser_kedro.reward.encode import Encoder
-        from ser_kedro.reward.model import from_pretrained
 
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         dtype = precision(self.params)

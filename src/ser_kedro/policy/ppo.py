@@ -27,13 +27,13 @@ from tqdm import tqdm
 from transformers import Adafactor
 
 from ser_kedro.errors import DataError, ParameterError, PolicyError
+from ser_kedro.models.calibration import Calibration
+from ser_kedro.models.encode import Encoder, Messages
 from ser_kedro.policy.actor_critic import ActorCritic, precision
 from ser_kedro.policy.batch import Batch, collate
 from ser_kedro.policy.generate import ends_of, sample
 from ser_kedro.policy.ppo_checkpoint import Folder, HeldOut, Progress
 from ser_kedro.policy.ppo_params import PpoParams
-from ser_kedro.reward.calibrate import Calibration
-from ser_kedro.reward.encode import Encoder, Messages
 
 # Rewards of texts: n prompts and n responses in, n numbers out. Any tokenizer, any
 # template, any model.

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ser_kedro.launch.json import read_json, write_json
+from ser_kedro.store.json_io import read_json, write_json
 
 WEIGHTS = "trainable.safetensors"
 _OPTIMIZER = "optimizer.pt"

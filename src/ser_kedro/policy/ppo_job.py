@@ -12,21 +12,21 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
 import pyarrow as pa
 
 from ser_kedro.errors import ParameterError
-from ser_kedro.launch.job import NOT_MINE, Job
 from ser_kedro.launch.rank import deepspeed_file, is_main
-from ser_kedro.launch.reference import ModelRef, TableRef
-from ser_kedro.launch.table import read_table, write_table
+from ser_kedro.models.calibration import CALIBRATION, Calibration
+from ser_kedro.models.log_filters import quiet
 from ser_kedro.policy.ppo_params import PpoParams
+from ser_kedro.preferences.demo_world.world import WorldParams, gold_rewards
 from ser_kedro.preferences.schema import PROMPT, Message
-from ser_kedro.preferences.world import WorldParams, gold_rewards
-from ser_kedro.reward.calibrate import CALIBRATION, Calibration
-from ser_kedro.reward.params import Scoring
-from ser_kedro.reward.quiet import quiet
+from ser_kedro.store.job import NOT_MINE, Job
+from ser_kedro.store.references import ModelRef, TableRef
+from ser_kedro.store.tables import read_table, write_table
+from ser_kedro.training.params import Scoring
 
 if TYPE_CHECKING:
+    from ser_kedro.models.encode import Messages
     from ser_kedro.policy.ppo import Ppo, RewardFunction
     from ser_kedro.policy.ppo_checkpoint import HeldOut, Progress
-    from ser_kedro.reward.encode import Messages
 
 logger = logging.getLogger(__name__)
 
@@ -166,10 +166,10 @@ class PpoJob(Job[PpoOutputs]):
         import torch
         from transformers import AutoTokenizer
 
+        from ser_kedro.models.encode import Encoder
+        from ser_kedro.models.reward_model import check_window, from_pretrained
+        from ser_kedro.models.scorer import Scorer
         from ser_kedro.policy.actor_critic import ActorCritic
-        from ser_kedro.reward.encode import Encoder
-        from ser_kedro.reward.model import check_window, from_pretrained
-        from ser_kedro.reward.scorer import Scorer
 
         params = self.params
         torch.manual_seed(self.seed)  # the same new adapters in every process

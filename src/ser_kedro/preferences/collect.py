@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ser_kedro.errors import DataError
-from ser_kedro.launch.table import BATCH, map_table, write_table
 from ser_kedro.preferences.records import DropReason
 from ser_kedro.preferences.schema import LABELED, Pair, check_pairs, prompt_key
 from ser_kedro.preferences.source import Dropped, Part, PreferenceSource
+from ser_kedro.store.tables import BATCH, map_table, write_table
 
 RAW = pa.schema(
     [

@@ -8,8 +8,8 @@ from typing import Any, cast
 from urllib.parse import parse_qsl, urlsplit
 
 from ser_kedro.errors import DataError
-from ser_kedro.launch.files import hub_revision
 from ser_kedro.preferences.records import Raw, first_line
+from ser_kedro.store.fingerprints import hub_revision
 
 HUB = "hub://"
 _OPTIONS = ("split", "subset", "data_dir", "revision")

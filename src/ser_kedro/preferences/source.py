@@ -14,8 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from ser_kedro.errors import DataError
-from ser_kedro.launch.files import hash_file
-from ser_kedro.launch.reference import project_root
+from ser_kedro.preferences.demo_world.world import WorldParams, draw_pairs
 from ser_kedro.preferences.files import (
     FoundFile,
     find_files,
@@ -26,7 +25,8 @@ from ser_kedro.preferences.formats import FORMATS, BadRow, DropReason, last_turn
 from ser_kedro.preferences.hub import HUB, commit_of
 from ser_kedro.preferences.records import Raw, first_line
 from ser_kedro.preferences.schema import Pair
-from ser_kedro.preferences.world import WorldParams, draw_pairs
+from ser_kedro.store.fingerprints import hash_file
+from ser_kedro.store.references import project_root
 
 WORLD = "demo_world"
 KNOWN_FORMATS = (*FORMATS, WORLD)

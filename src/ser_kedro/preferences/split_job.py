@@ -19,9 +19,6 @@ from pydantic import (
     field_serializer,
 )
 
-from ser_kedro.launch.job import Job
-from ser_kedro.launch.reference import DocumentRef, TableRef
-from ser_kedro.launch.table import map_table, reorder, write_document, write_table
 from ser_kedro.preferences.collect import Collected, collect
 from ser_kedro.preferences.records import DropReason
 from ser_kedro.preferences.schema import (
@@ -43,6 +40,9 @@ from ser_kedro.preferences.split import (
     chosen_first,
     shuffled,
 )
+from ser_kedro.store.job import Job
+from ser_kedro.store.references import DocumentRef, TableRef
+from ser_kedro.store.tables import map_table, reorder, write_document, write_table
 
 Build = Callable[[pa.RecordBatch, list[str]], pa.RecordBatch]
 

@@ -9,9 +9,9 @@ from typing import ClassVar
 
 from ser_kedro.errors import ModelError
 from ser_kedro.launch import rank
-from ser_kedro.launch.job import NOT_MINE, Job
-from ser_kedro.launch.reference import TableRef
-from ser_kedro.launch.table import write_document
+from ser_kedro.store.job import NOT_MINE, Job
+from ser_kedro.store.references import TableRef
+from ser_kedro.store.tables import write_document
 
 FOREVER = 600
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.run import run
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.preferences.split import SplitParams
 from ser_kedro.preferences.split_job import SplitJob

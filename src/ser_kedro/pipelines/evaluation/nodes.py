@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from ser_kedro.evidence.params import EvaluationParams
-from ser_kedro.evidence.test_scores import TestScores
-from ser_kedro.evolution.state import EvolutionState
-from ser_kedro.launch.json import plain
+from ser_kedro.evaluation.params import EvaluationParams
+from ser_kedro.evaluation.test_scores import TestScores
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import ModelRef, TableRef
-from ser_kedro.launch.table import read_table
 from ser_kedro.preferences.source import PreferenceSource
-from ser_kedro.reward import voters
-from ser_kedro.reward.params import RewardParams, SftParams
+from ser_kedro.self_evolution import voters
+from ser_kedro.self_evolution.state import EvolutionState
+from ser_kedro.store.json_io import plain
+from ser_kedro.store.references import ModelRef, TableRef
+from ser_kedro.store.tables import read_table
+from ser_kedro.training.params import RewardParams, SftParams
 
 
 def score_test(
@@ -39,7 +39,7 @@ def evaluate_loops(
     evaluation: EvaluationParams,
 ) -> Any:
     """Join the loops' records with the test figures and the audit."""
-    from ser_kedro.evidence.history import evolution_history
+    from ser_kedro.evaluation.history import evolution_history
 
     return evolution_history(
         loop_history,
@@ -58,7 +58,7 @@ def diagnose(
     evaluation: EvaluationParams,
 ) -> tuple[dict[str, Any], Any, Any]:
     """Measure calibration, length, sources and difficulty; draw two figures."""
-    from ser_kedro.evidence.diagnostics import Measured, diagnostics, figures
+    from ser_kedro.evaluation.diagnostics import Measured, diagnostics, figures
 
     tested = {
         loop: Measured.load(model, test_scores.root[loop])
@@ -78,8 +78,8 @@ def score_further(
     launcher: LauncherParams,
 ) -> dict[str, Any]:
     """Score other wordings of the test pairs, and further test sets."""
-    from ser_kedro.evidence.consistency import consistency_of
-    from ser_kedro.evidence.external.results import external_results
+    from ser_kedro.evaluation.benchmarks.results import external_results
+    from ser_kedro.evaluation.consistency import consistency_of
 
     seed, kept = loop_history.models[0], loop_history.best
     found = {
@@ -101,11 +101,11 @@ def report(
     evaluation: EvaluationParams,
 ) -> tuple[str, Any]:
     """Write the summary and draw the figure."""
-    from ser_kedro.evidence import consistency
-    from ser_kedro.evidence import diagnostics as diagnosed
-    from ser_kedro.evidence.external import results as external
-    from ser_kedro.evidence.history import gain
-    from ser_kedro.evidence.report import LabelBudget, figure, summary
+    from ser_kedro.evaluation import consistency
+    from ser_kedro.evaluation import diagnostics as diagnosed
+    from ser_kedro.evaluation.benchmarks import results as external
+    from ser_kedro.evaluation.history import gain
+    from ser_kedro.evaluation.report import LabelBudget, figure, summary
 
     kept = evolution_history.loc[evolution_history["selected_model"], "loop"].iloc[0]
     scores = test_scores.root

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ser_kedro.evidence.params import EvaluationParams
-from ser_kedro.evidence.policy_params import PolicyEvaluationParams
+from ser_kedro.evaluation.params import EvaluationParams
+from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import ModelRef, TableRef
-from ser_kedro.launch.run import run
 from ser_kedro.policy.answers import AnswersJob
 from ser_kedro.policy.ppo_params import PpoParams
+from ser_kedro.policy_evaluation.params import PolicyEvaluationParams
 from ser_kedro.preferences.source import PreferenceSource
+from ser_kedro.store.references import ModelRef, TableRef
 
 
 def answer(
@@ -51,7 +51,7 @@ def evaluate_policy(
     evaluation: EvaluationParams,
 ) -> dict[str, Any]:
     """Compare the answers by the gold reward where it is known, and by a judge."""
-    from ser_kedro.evidence.policy import evaluate
+    from ser_kedro.policy_evaluation.evaluate import evaluate
 
     return evaluate(
         policy_answers,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import ModelRef, TableRef
-from ser_kedro.launch.run import run
 from ser_kedro.policy.ppo_job import PpoJob, PpoOutputs
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.preferences.source import PreferenceSource
-from ser_kedro.reward.params import RewardParams
+from ser_kedro.store.references import ModelRef, TableRef
+from ser_kedro.training.params import RewardParams
 
 
 def train_policy(

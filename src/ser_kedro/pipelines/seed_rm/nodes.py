@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import ModelRef, TableRef
-from ser_kedro.reward.params import RewardParams
-from ser_kedro.reward.voters import train
+from ser_kedro.self_evolution.voters import train
+from ser_kedro.store.references import ModelRef, TableRef
+from ser_kedro.training.params import RewardParams
 
 
 def train_seed(

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from ser_kedro.evolution.params import EvolutionParams
-from ser_kedro.evolution.state import EvolutionData, EvolutionState
-from ser_kedro.evolution.state import begin as begin_state
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import ModelRef, Nothing, SelectionRef, TableRef
 from ser_kedro.pipelines.self_evolve.loops import max_loops
-from ser_kedro.reward.loop import EvolutionLoop, Selected
-from ser_kedro.reward.params import RewardParams
+from ser_kedro.self_evolution.loop import EvolutionLoop, Selected
+from ser_kedro.self_evolution.params import EvolutionParams
+from ser_kedro.self_evolution.state import EvolutionData, EvolutionState
+from ser_kedro.self_evolution.state import begin as begin_state
+from ser_kedro.store.references import ModelRef, Nothing, SelectionRef, TableRef
+from ser_kedro.training.params import RewardParams
 
 
 def begin(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.launch.reference import ModelRef, TableRef
-from ser_kedro.launch.run import run
-from ser_kedro.policy.sft import SftJob
-from ser_kedro.reward.params import ModelParams, SftParams
+from ser_kedro.store.references import ModelRef, TableRef
+from ser_kedro.training.params import ModelParams, SftParams
+from ser_kedro.training.sft import SftJob
 
 
 def fine_tune(

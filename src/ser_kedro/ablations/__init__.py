@@ -1,0 +1,1 @@
+"""What the method is worth: ablations over several seeds, and the results page."""

@@ -1,0 +1,1 @@
+"""The results page: its rows, its text and its figures."""

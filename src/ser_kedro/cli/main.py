@@ -1,0 +1,162 @@
+"""The ``ser-kedro`` command, and ``kedro run`` with errors that fit on one line."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import click
+from kedro.config import MissingConfigException
+from kedro.framework.cli.project import run as kedro_run
+from kedro.framework.project import pipelines
+from kedro.pipeline import Pipeline
+from kedro.validation.exceptions import ParameterValidationError
+
+from ser_kedro.errors import ParameterError, SerKedroError
+
+EXIT_CODE = 2
+_FIELD_ERROR = re.compile(
+    r"Parameter '(?P<section>[\w.]+)': .*?\d+ validation errors? for \w+\n"
+    r"(?:(?P<field>\S+)\n)? +(?P<message>.+?)"
+    r" \[type=\w+, input_value=(?P<value>.*?), input_type="
+)
+
+
+def one_line(error: BaseException) -> str | None:
+    """Return what to tell the user of an error that is theirs to mend, else ``None``.
+
+    Kedro wraps what a dataset or a node raises, so the causes are searched too.
+    """
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, SerKedroError) or _is_about_options(cause):
+            return " ".join(str(cause).split())
+        if isinstance(cause, ParameterValidationError):
+            return _parameter_line(str(cause))
+        if isinstance(cause, MissingConfigException):
+            return " ".join(str(cause).split())
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def _is_about_options(error: BaseException) -> bool:
+    # What Kedro says of --to-nodes and the like is plain, but comes as a ValueError.
+    frames = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return isinstance(error, ValueError) and Pipeline.filter.__code__ in frames
+
+
+def _parameter_line(text: str) -> str:
+    found = _FIELD_ERROR.search(text)
+    if found is None:
+        return " ".join(text.split())
+    place = ".".join(filter(None, (found["section"], found["field"])))
+    return (
+        f"{place}={found['value'].strip(chr(39))}: {found['message']}; give another"
+        " value with --params or in conf/"
+    )
+
+
+def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wrap a command so that a mistake ends in one line and exit code 2."""
+
+    @functools.wraps(function)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            if (line := one_line(error)) is None:
+                raise
+            click.echo(f"Error: {line}", err=True)
+            sys.exit(EXIT_CODE)
+
+    return wrapper
+
+
+@click.group(name="ser-kedro")
+def cli() -> None:
+    """Self-evolved reward learning for language models."""
+
+
+def _run(**options: Any) -> Any:
+    # The older spelling of --pipelines; Kedro would warn.
+    if options["pipeline"] and not options["pipelines"]:
+        options["pipelines"] = [options["pipeline"]]
+        options["pipeline"] = None
+    _check_pipelines(options["pipelines"] or [])
+    assert kedro_run.callback is not None
+    return kedro_run.callback(**options)
+
+
+def _check_pipelines(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in pipelines:
+            close = difflib.get_close_matches(name, list(pipelines), 1)
+            hint = f", did you mean {close[0]}?" if close else ""
+            known = ", ".join(sorted(pipelines))
+            raise ParameterError(
+                f"--pipelines {name}: no such pipeline{hint} (known: {known})"
+            )
+
+
+cli.add_command(
+    click.Command(
+        "run", params=kedro_run.params, callback=guarded(_run), help=kedro_run.help
+    )
+)
+
+
+def _plan(**options: Any) -> None:
+    from ser_kedro.cli.plan import plan_text
+
+    click.echo(plan_text(**options))
+
+
+def _option_of_run(name: str) -> click.Parameter:
+    return next(option for option in kedro_run.params if option.name == name)
+
+
+cli.add_command(
+    click.Command(
+        "plan",
+        params=[
+            _option_of_run("env"),
+            _option_of_run("params"),
+            click.Option(
+                ["--devices"],
+                type=click.IntRange(1),
+                help="Devices of all nodes together; the launcher's if not given.",
+            ),
+            click.Option(
+                ["--device-memory"], help="Memory of one device, such as 80GB or 24GiB."
+            ),
+            click.Option(
+                ["--zero"],
+                type=click.IntRange(0, 3),
+                help="DeepSpeed's ZeRO stage, 0 for none; the launcher's if not given.",
+            ),
+            click.Option(
+                ["--offload"],
+                type=click.Choice(["none", "optimizer", "parameters"]),
+                help="What ZeRO keeps in the host's memory.",
+            ),
+        ],
+        callback=guarded(_plan),
+        help="Say what a run will need: memory of a device, disk, steps, what is done"
+        " already. Starts nothing, downloads no weights, and refuses nothing.",
+    )
+)
+
+
+def main() -> None:
+    """Run the ``ser-kedro`` command in the project of the working directory."""
+    from kedro.framework.startup import bootstrap_project
+
+    from ser_kedro.store.references import project_root
+
+    bootstrap_project(project_root())
+    cli()

@@ -1,0 +1,1 @@
+"""What one run is worth: accuracy, calibration, length, consistency, benchmarks."""

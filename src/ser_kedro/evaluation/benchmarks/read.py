@@ -1,0 +1,142 @@
+"""Read a further test set into items: a prompt, right responses and wrong ones.
+
+The benchmarks' columns are those of their data cards: RewardBench (Lambert et al.,
+2024), RewardBench 2 (Malik et al., 2025) and RM-Bench (Liu et al., 2025).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from ser_kedro.errors import DataError
+from ser_kedro.evaluation.benchmarks.params import ExternalTest
+from ser_kedro.preferences.files import read_records
+from ser_kedro.preferences.records import (
+    BadRow,
+    DropReason,
+    Record,
+    Turns,
+    present,
+    read_prompt,
+    read_text,
+)
+from ser_kedro.preferences.schema import Pair, prompt_key
+
+_STYLES = 3
+
+
+@dataclass(frozen=True)
+class Item:
+    """One prompt of a test set.
+
+    Attributes:
+        name: Its identity in the set.
+        subset: The part of the set that it belongs to; empty where there is none.
+        prompt: The dialogue up to the response.
+        right: Responses that a good model ranks above all of ``wrong``.
+        wrong: The others. RM-Bench has both in three styles, in rising order of
+            detail.
+    """
+
+    name: str
+    subset: str
+    prompt: Turns
+    right: tuple[str, ...]
+    wrong: tuple[str, ...]
+
+    @property
+    def group(self) -> str:
+        """What its prompt is grouped by."""
+        return prompt_key(self.prompt)
+
+
+def read_items(test: ExternalTest, dropped: Counter[str]) -> Iterator[Item]:
+    """Stream the items of a test set.
+
+    Args:
+        test: Which one.
+        dropped: Counts rows that are of no use, by reason.
+
+    Raises:
+        DataError: If the place cannot be read, or no row of it is of any use.
+    """
+    items = (
+        _benchmark(test, dropped) if test.format in _PARSERS else _pairs(test, dropped)
+    )
+    count = 0
+    for item in items:
+        count += 1
+        yield item
+    if not count:
+        reasons = ", ".join(f"{n:,} {why}" for why, n in dropped.items()) or "no rows"
+        raise DataError(
+            f"evaluation.external_tests {test.name}: no usable row in {test.path} as"
+            f" {test.format} ({reasons}); check format and path"
+        )
+
+
+def _pairs(test: ExternalTest, dropped: Counter[str]) -> Iterator[Item]:
+    for pair in test.source.pairs("train"):
+        if isinstance(pair, Pair):
+            sides = (pair.chosen,), (pair.rejected,)
+            yield Item(pair.pair_id, pair.source, pair.prompt, *sides)
+        else:
+            dropped[str(pair.reason)] += 1
+
+
+def _benchmark(test: ExternalTest, dropped: Counter[str]) -> Iterator[Item]:
+    parse = _PARSERS[test.format]
+    for raw in read_records(test.source.place("train")):
+        if raw.record is None:
+            dropped[str(raw.reason or DropReason.wrong_types)] += 1
+            continue
+        try:
+            yield parse(raw.record)
+        except BadRow as bad:
+            dropped[str(bad.reason)] += 1
+
+
+def _reward_bench(record: Record) -> Item:
+    """Read ``prompt``, ``chosen``, ``rejected``, ``subset`` and ``id``."""
+    chosen, rejected = read_text(record, "chosen"), read_text(record, "rejected")
+    return _item(record, read_text(record, "subset"), (chosen,), (rejected,))
+
+
+def _reward_bench_2(record: Record) -> Item:
+    """Read ``prompt``, lists ``chosen`` and ``rejected``, ``subset`` and ``id``."""
+    sides = _texts(record, "chosen"), _texts(record, "rejected")
+    return _item(record, read_text(record, "subset"), *sides)
+
+
+def _rm_bench(record: Record) -> Item:
+    """Read ``prompt``, ``chosen`` and ``rejected`` in three styles, and ``domain``."""
+    sides = _texts(record, "chosen"), _texts(record, "rejected")
+    if any(len(side) != _STYLES for side in sides):
+        raise BadRow(DropReason.wrong_types, "three styles of each answer are needed")
+    return _item(record, read_text(record, "domain"), *sides)
+
+
+_PARSERS: dict[str, Callable[[Record], Item]] = {
+    "reward_bench": _reward_bench,
+    "reward_bench_2": _reward_bench_2,
+    "rm_bench": _rm_bench,
+}
+
+
+def _item(
+    record: Record, subset: str, right: tuple[str, ...], wrong: tuple[str, ...]
+) -> Item:
+    prompt, _ = read_prompt(record, "prompt")
+    return Item(str(present(record, "id")), subset, prompt, right, wrong)
+
+
+def _texts(record: Record, key: str) -> tuple[str, ...]:
+    value: Any = present(record, key)
+    if not isinstance(value, list) or not value:
+        raise BadRow(DropReason.wrong_types, f"{key} is no list of answers")
+    if not all(isinstance(text, str) for text in value):
+        raise BadRow(DropReason.wrong_types, f"{key} holds something else than texts")
+    return tuple(value)

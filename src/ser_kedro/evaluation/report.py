@@ -1,0 +1,214 @@
+"""The summary that a run ends with, as Markdown, and the figure beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from ser_kedro.statistics.estimate import Estimate
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+
+@dataclass(frozen=True)
+class LabelBudget:
+    """Human labels that a run has used.
+
+    Attributes:
+        training: Pairs that the seed model was trained on.
+        validation: Pairs that loops are compared on.
+        sft: Pairs whose preferred response SFT was trained on; 0 where it used both.
+        pool: Pairs without labels.
+    """
+
+    training: int
+    validation: int
+    sft: int
+    pool: int
+
+    @classmethod
+    def count(cls, data_report: dict[str, Any], sft_spends: bool) -> LabelBudget:
+        """Count the labels from ``data_report``.
+
+        Args:
+            data_report: What ``data_split`` reported.
+            sft_spends: SFT was trained on the preferred responses only.
+        """
+        labels = data_report["human_labels"]
+        return cls(
+            training=labels["labeled"],
+            validation=labels["validation"],
+            sft=labels["sft"] if sft_spends else 0,
+            pool=data_report["tables"]["unlabeled_pairs"],
+        )
+
+    @property
+    def preference(self) -> int:
+        """Labels used by the reward models."""
+        return self.training + self.validation
+
+
+def summary(
+    history: pd.DataFrame,
+    gained: Estimate,
+    labels: LabelBudget,
+    data_report: dict[str, Any],
+    further: Sequence[str] = (),
+) -> str:
+    """Return the summary: loop by loop, seed → evolved, labels used, rows dropped.
+
+    Args:
+        history: ``evolution_history``.
+        gained: Difference in test accuracy, evolved minus seed, in [-1, 1].
+        labels: Human labels used.
+        data_report: What ``data_split`` reported.
+        further: Lines on calibration, length and other test sets.
+    """
+    lines = [
+        "# Self-evolution, loop by loop",
+        "",
+        loop_table(history),
+        "",
+        _gain_line(history, gained),
+        "",
+        f"Human labels used: {labels.preference:,} ({labels.training:,} to train the"
+        f" seed model, {labels.validation:,} to compare loops) beside {labels.pool:,}"
+        " pairs without labels; with those that SFT consumed:"
+        f" {labels.preference + labels.sft:,}.",
+        "",
+        *_row_lines(data_report),
+        _length_line(history),
+        "",
+        *further,
+        *([""] if further else []),
+    ]
+    return "\n".join(lines)
+
+
+def loop_table(history: pd.DataFrame) -> str:
+    """Return the loops as a Markdown table that also reads well as plain text."""
+    rows = [
+        {
+            "loop": f"{row.loop}{' *' if row.selected_model else ''}",
+            "status": row.status,
+            "selected": f"{row.selected:,}",
+            "pool left": _percent(row.pool_left, 0),
+            "self-labels right": _percent(row.self_label_accuracy),
+            "validation": _percent(row.validation_accuracy),
+            "log-loss": _number(row.validation_log_loss),
+            "test accuracy [95 %]": _interval(row),
+            "outcome": _outcome(row),
+        }
+        for row in history.itertuples()
+    ]
+    table = pd.DataFrame(rows)
+    return str(table.to_markdown(index=False, disable_numparse=True))
+
+
+def figure(history: pd.DataFrame) -> Figure:
+    """Return test accuracy by loop with intervals, and the self-labels' accuracy."""
+    from plotly.graph_objects import Figure, Scatter
+
+    trained = history.dropna(subset=["test_accuracy"])
+    above = trained["test_accuracy_high"] - trained["test_accuracy"]
+    below = trained["test_accuracy"] - trained["test_accuracy_low"]
+    drawn = Figure(
+        [
+            Scatter(
+                x=trained["loop"],
+                y=trained["test_accuracy"],
+                error_y={"array": above, "arrayminus": below},
+                mode="lines+markers",
+                name="test accuracy",
+            ),
+            Scatter(
+                x=history["loop"],
+                y=history["self_label_accuracy"],
+                mode="lines+markers",
+                line={"dash": "dot"},
+                name="self-labels right",
+            ),
+        ]
+    )
+    kept = history.loc[history["selected_model"], "loop"].iloc[0]
+    drawn.add_vline(x=kept, line={"dash": "dash"}, annotation_text="kept")
+    drawn.update_layout(
+        title="Self-evolution, loop by loop",
+        xaxis={"title": "loop (0 is the seed)", "dtick": 1},
+        yaxis={"title": "share of pairs", "tickformat": ".0%"},
+    )
+    return drawn
+
+
+def _gain_line(history: pd.DataFrame, gained: Estimate) -> str:
+    seed, kept = history.iloc[0], history[history["selected_model"]].iloc[0]
+    if kept["loop"] == 0:
+        verdict = "no loop was better by the validation pairs, so the seed is kept"
+    else:
+        verdict = gained.verdict()
+        if not gained.excludes_zero:
+            verdict += " on this test set"
+    which = f"loop {kept['loop']}"
+    if kept["outcome"] == "refit":
+        of = kept["status"].removeprefix("refit ")
+        model = (
+            "the seed model, since no loop was better" if of == "0" else f"loop {of}"
+        )
+        which = f"{model}; refitted with human labels that the seed model had not"
+    return (
+        f"Seed → evolved ({which}, marked *):"
+        f" {_percent(seed['test_accuracy'])} → {_percent(kept['test_accuracy'])},"
+        f" {gained.points()}: {verdict}."
+    )
+
+
+def _row_lines(data_report: dict[str, Any]) -> list[str]:
+    lines = []
+    for part, rows in data_report["rows"].items():
+        dropped = ", ".join(
+            f"{count:,} {reason.replace('_', ' ')}"
+            for reason, count in rows["dropped"].items()
+        )
+        lost = rows["read"] - rows["kept"]
+        lines.append(
+            f"Rows ({part}): {rows['read']:,} read, {rows['kept']:,} kept,"
+            f" {lost:,} dropped{f' ({dropped})' if dropped else ''}."
+        )
+    return lines
+
+
+def _length_line(history: pd.DataFrame) -> str:
+    trained = history.dropna(subset=["trained_pairs"])
+    over, equal = (
+        ", ".join(f"{count:,.0f}" for count in trained[name])
+        for name in ("overlong_pairs", "equal_pairs")
+    )
+    return (
+        f"Training pairs above reward.max_length, by loop: {over}; dropped since"
+        f" truncation made their responses equal: {equal}."
+    )
+
+
+def _outcome(row: Any) -> str:
+    if not pd.isna(row.stop_reason) and row.stop_reason != row.outcome:
+        return f"{row.outcome} ({row.stop_reason})"
+    return str(row.outcome)
+
+
+def _interval(row: Any) -> str:
+    if pd.isna(row.test_accuracy):
+        return ""
+    low, high = _percent(row.test_accuracy_low), _percent(row.test_accuracy_high)
+    return f"{_percent(row.test_accuracy)} [{low}, {high}]"
+
+
+def _percent(share: Any, digits: int = 1) -> str:
+    return "" if pd.isna(share) else f"{100 * share:.{digits}f}"
+
+
+def _number(value: Any) -> str:
+    return "" if pd.isna(value) else f"{value:.3f}"

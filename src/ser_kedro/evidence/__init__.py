@@ -1,1 +1,0 @@
-"""What the evolution was worth: metrics with intervals, arms, the report."""

@@ -1,1 +1,0 @@
-"""The loop's decisions, as pure functions: status, selection, convergence."""

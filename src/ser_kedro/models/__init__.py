@@ -1,0 +1,1 @@
+"""Text to numbers: encoding, packing, reward models, scoring, frozen features."""

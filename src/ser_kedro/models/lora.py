@@ -1,0 +1,52 @@
+"""Low-rank adapters: made for training, merged into the weights after it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from peft import LoraConfig, PeftModel
+
+from ser_kedro.launch.rank import is_main
+from ser_kedro.models.zero3 import SharedModel, in_parts
+from ser_kedro.training.params import LoraParams
+
+
+def adapter_config(
+    params: LoraParams | None, task: Literal["SEQ_CLS", "CAUSAL_LM"]
+) -> LoraConfig | None:
+    """Return PEFT's configuration, or ``None`` where every weight is trained.
+
+    ``SEQ_CLS`` makes PEFT train and save the score head; without it each loop would
+    label with a random one.
+    """
+    if params is None:
+        return None
+    return LoraConfig(
+        task_type=task,
+        r=params.r,
+        lora_alpha=params.alpha,
+        lora_dropout=params.dropout,
+        target_modules=params.target_modules,
+    )
+
+
+def trained_model(trainer: Any, adapter: Path | None = None) -> Any:
+    """Return what a trainer has trained as a plain model, adapters merged.
+
+    Accelerate's autocast is taken off: rewards are computed in the precision of the
+    weights, as they will be once the model is loaded from its folder. A model in parts
+    stays so; it is merged when it is saved.
+
+    Args:
+        trainer: A trainer that has trained.
+        adapter: Where rank 0 writes the adapters by themselves; ``None``: nowhere.
+    """
+    if in_parts():
+        return SharedModel(trainer.model_wrapped, adapter)
+    model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
+    if not isinstance(model, PeftModel):
+        return model
+    if adapter is not None and is_main():
+        model.save_pretrained(adapter)
+    return model.merge_and_unload()

@@ -1,8 +1,0 @@
-"""The pipeline ``evidence``, and ``label_efficiency`` beside it."""
-
-from ser_kedro.pipelines.evidence.pipeline import (
-    create_efficiency_pipeline,
-    create_pipeline,
-)
-
-__all__ = ["create_efficiency_pipeline", "create_pipeline"]

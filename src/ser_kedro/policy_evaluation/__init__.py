@@ -1,0 +1,1 @@
+"""What a policy is worth: by its gold reward, by a judge, by over-optimisation."""

@@ -1,0 +1,1 @@
+"""The demo world: preference pairs with a known gold reward."""

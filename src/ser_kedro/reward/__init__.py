@@ -1,1 +1,0 @@
-"""The reward model: encoding, losses, training, scoring, calibration."""

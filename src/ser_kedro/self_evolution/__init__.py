@@ -1,0 +1,1 @@
+"""The loop: which pairs it learns from, what came of it, which model is kept."""

@@ -1,0 +1,316 @@
+"""The loop of self-evolution as one object: what its steps need, and the steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ser_kedro.launch.executor import run
+from ser_kedro.launch.params import INLINE, LauncherParams
+from ser_kedro.models.calibration import Calibration, log_losses
+from ser_kedro.models.validation import validation_rewards
+from ser_kedro.self_evolution.params import EvolutionParams
+from ser_kedro.self_evolution.progress import Outcome, compare, has_collapsed, judge
+from ser_kedro.self_evolution.refit import RefitJob
+from ser_kedro.self_evolution.selection import SelectJob
+from ser_kedro.self_evolution.state import (
+    EvolutionData,
+    EvolutionState,
+    LoopRecord,
+    advance,
+    begin,
+    skip,
+)
+from ser_kedro.self_evolution.status import Status
+from ser_kedro.self_evolution.vote import VoteJob
+from ser_kedro.self_evolution.voters import (
+    calibration_of,
+    is_alone,
+    score,
+    train,
+    voters_of,
+    without_voters,
+)
+from ser_kedro.store.references import (
+    NOTHING,
+    AnyTable,
+    ModelRef,
+    Nothing,
+    SelectionRef,
+    TableRef,
+)
+from ser_kedro.training.average import AverageJob
+from ser_kedro.training.params import RewardParams
+
+Selected = tuple[SelectionRef | Nothing, TableRef | Nothing]
+
+
+def _unchanged(selection: SelectionRef) -> SelectionRef:
+    return selection
+
+
+@dataclass(frozen=True)
+class EvolutionLoop:
+    """Self-evolution on some data under some parameters.
+
+    The nodes of the pipeline and the ablations call the same methods. A step that a
+    stopped loop does not need returns ``NOTHING``, and the next one passes that on.
+    Nothing here knows the labels of the pool.
+
+    Attributes:
+        data: The tables and the model that the evolution starts from.
+        params: How the loop selects, learns and decides.
+        reward: How reward models are trained and applied.
+        seed: Of the training of the seed model; each loop has its own after it.
+        max_loops: Loops at most.
+        launcher: How jobs run.
+    """
+
+    data: EvolutionData
+    params: EvolutionParams
+    reward: RewardParams
+    seed: int
+    max_loops: int
+    launcher: LauncherParams = INLINE
+
+    def train(self, *pairs: TableRef, **changes: Any) -> ModelRef:
+        """Train a reward model from the SFT model on labelled tables.
+
+        Args:
+            pairs: The tables.
+            changes: Of the reward parameters.
+        """
+        return train(
+            start=self.data.sft_model,
+            pairs=pairs,
+            validation=self.data.validation_pairs,
+            params=self.reward.model_copy(update=changes),
+            seed=self.seed,
+            launcher=self.launcher,
+        )
+
+    def seed_model(self) -> ModelRef:
+        """Return the model of loop 0, trained on the human labels alone."""
+        return self.train(self.data.labeled_pairs)
+
+    def begin(self, seed_model: ModelRef) -> EvolutionState:
+        """Return the state before loop 1."""
+        return begin(self.data, seed_model)
+
+    def run(
+        self, changed: Callable[[SelectionRef], SelectionRef] = _unchanged
+    ) -> EvolutionState:
+        """Run the loops one after the other, outside of Kedro, on the same store.
+
+        Args:
+            changed: What becomes of a selection before a model learns from it.
+        """
+        state = self.begin(self.seed_model())
+        for _ in range(self.max_loops):
+            if state.stopped:
+                break
+            scores = self.self_label(state)
+            selection, remaining = self.select(state, scores)
+            if isinstance(selection, SelectionRef):
+                selection = changed(selection)
+            state = self.learn(state, scores, selection, remaining)
+        return state
+
+    def learn(
+        self,
+        state: EvolutionState,
+        scores: TableRef | Nothing,
+        selection: SelectionRef | Nothing,
+        remaining: TableRef | Nothing,
+    ) -> EvolutionState:
+        """Retrain on a selection and judge what came of it."""
+        model = self.retrain(state, selection)
+        return self.judge_progress(state, model, scores, selection, remaining)
+
+    def self_label(self, state: EvolutionState) -> TableRef | Nothing:
+        """Score what is left of the pool with the last model, or with its voters."""
+        if state.stopped:
+            return NOTHING
+        voters = voters_of(state.model)
+        pool = self.data.unlabeled_pairs
+        scores = tuple(
+            score(voter, pool, self.reward, self.launcher, state.remaining)
+            for voter in voters
+        )
+        if len(voters) == 1:
+            return scores[0]
+        job = VoteJob(scores=scores, calibrations=tuple(map(calibration_of, voters)))
+        return run(job, self.launcher)["scores"]
+
+    def select(self, state: EvolutionState, scores: TableRef | Nothing) -> Selected:
+        """Select the pairs that the last model is confident about, with its labels.
+
+        Returns:
+            The selection, and the rows that stay in the pool.
+        """
+        if isinstance(scores, Nothing):
+            return NOTHING, NOTHING
+        # Votes are calibrated already.
+        alone = is_alone(state.model)
+        job = SelectJob(
+            scores=scores,
+            pairs=self.data.unlabeled_pairs,
+            loop=state.loop + 1,
+            calibration=calibration_of(state.model) if alone else Calibration(),
+            params=self.params.selection,
+        )
+        outputs = run(job, self.launcher)
+        return outputs["selection"], outputs["remaining"]
+
+    def retrain(
+        self, state: EvolutionState, selection: SelectionRef | Nothing
+    ) -> ModelRef:
+        """Train on the selection, earlier ones and the human labels, as asked.
+
+        Returns:
+            The new model; the last one where there is nothing to learn from.
+        """
+        if isinstance(selection, Nothing) or selection.status == Status.STOP:
+            return state.model
+        pairs: list[AnyTable] = [selection, *self._earlier(state)]
+        if self.params.keep_seed_labels:
+            pairs.append(self.data.labeled_pairs)
+        return self._retrain(state, tuple(pairs), self.reward.voters)
+
+    def judge_progress(
+        self,
+        state: EvolutionState,
+        model: ModelRef,
+        scores: TableRef | Nothing,
+        selection: SelectionRef | Nothing,
+        remaining: TableRef | Nothing,
+    ) -> EvolutionState:
+        """Decide what came of the loop, whether to go on, and which model to keep.
+
+        Args:
+            state: The state before the loop.
+            model: From ``retrain``.
+            scores: From ``self_label``.
+            selection: From ``select``, perhaps changed.
+            remaining: From ``select``.
+        """
+        if (
+            isinstance(scores, Nothing)
+            or isinstance(selection, Nothing)
+            or isinstance(remaining, Nothing)
+        ):
+            return skip(state)
+        trained = selection.status != Status.STOP
+        rewards = np.concatenate(validation_rewards(model))
+        comparison = None
+        if not trained:
+            # A model that ranks nothing selects nothing: the first says why.
+            collapsed = has_collapsed(rewards)
+            outcome = Outcome.COLLAPSED if collapsed else Outcome.NO_CONFIDENT_PAIRS
+        else:
+            best, new = _validation_losses(state.best), _validation_losses(model)
+            comparison = compare(best, new)
+            outcome = judge(
+                rewards=rewards,
+                best_losses=best,
+                new_losses=new,
+                without_gain=state.without_gain,
+                params=self.params,
+            )
+        record = LoopRecord(
+            loop=state.loop + 1,
+            status=selection.status,
+            pool=state.pool_left,
+            selected=selection.rows,
+            pool_left=remaining.rows / max(1, state.pool_size),
+            outcome=outcome,
+            difference=comparison.difference if comparison else None,
+            standard_error=comparison.standard_error if comparison else None,
+            model=model if trained else None,
+            scores=scores,
+            selection=selection,
+            remaining=remaining,
+        )
+        return advance(state, record, last_loop=self.max_loops)
+
+    def refit(self, state: EvolutionState) -> EvolutionState:
+        """Train the kept loop's model again, on the pairs too that chose it.
+
+        Returns:
+            The state with that model as the best, in a record of its own, whose status
+            names the loop.
+        """
+        loop = state.best_loop
+        human = (self.data.labeled_pairs, self.data.validation_pairs)
+        # Voters label, and nothing is labelled any more; an average needs them all.
+        voters = self.reward.voters if self.params.average == "voters" else 1
+        if (selection := state.records[loop].selection) is None:
+            trained = self.train(*human, voters=voters)
+        else:
+            before = state.before(loop)
+            earlier = self._earlier(before)
+            trained = self._retrain(before, (selection, *earlier, *human), voters)
+        job = RefitJob(model=trained, held_out=state.best)
+        record = LoopRecord(
+            loop=state.loop + 1,
+            status=f"refit {loop}",
+            pool=state.pool_left,
+            selected=0,
+            pool_left=state.records[-1].pool_left,
+            outcome="refit",
+            model=run(job, self.launcher)["model"],
+        )
+        return state.model_copy(
+            update={
+                "best_loop": record.loop,
+                "best": record.model,
+                "records": (*state.records, record),
+            }
+        )
+
+    def _retrain(
+        self, state: EvolutionState, pairs: tuple[AnyTable, ...], voters: int
+    ) -> ModelRef:
+        start = {
+            "previous": state.model,
+            "seed": state.seed_model,
+            "sft": self.data.sft_model,
+        }[self.params.start]
+        changes = {"epochs": self.params.epochs, "dropout": self.params.dropout}
+        given = {name: value for name, value in changes.items() if value is not None}
+        trained = train(
+            start=start,
+            pairs=pairs,
+            # A selection's pairs are those of the pool, whose features are known.
+            texts=(self.data.labeled_pairs, self.data.unlabeled_pairs),
+            validation=self.data.validation_pairs,
+            params=self.reward.model_copy(update={**given, "voters": voters}),
+            # Each loop shuffles anew, and a new head differs from the last one.
+            seed=self.seed + state.loop + 1,
+            launcher=self.launcher,
+        )
+        if self.params.average == "none":
+            return trained
+        average = AverageJob(
+            models=voters_of(trained)
+            if self.params.average == "voters"
+            else (state.model, trained),
+            validation=self.data.validation_pairs,
+            params=without_voters(self.reward),
+        )
+        mean = run(average, self.launcher)["model"]
+        metrics = {**trained.metrics, **mean.metrics}
+        return mean.model_copy(update={"metrics": metrics, "voters": trained.voters})
+
+    def _earlier(self, state: EvolutionState) -> list[SelectionRef]:
+        """Return the selections of earlier loops to learn from too, the last first."""
+        taken = [r.selection for r in reversed(state.records) if r.selection]
+        return {"none": [], "previous": taken[:1], "all": taken}[self.params.memory]
+
+
+def _validation_losses(model: ModelRef) -> np.ndarray:
+    chosen, rejected = validation_rewards(model)
+    return log_losses((chosen - rejected) / calibration_of(model).temperature)

@@ -1,0 +1,98 @@
+"""Outcome of a loop: go on, stop, and which model to keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ser_kedro.self_evolution.params import EvolutionParams
+
+Floats = NDArray[np.float64]
+# Rewards closer together than this tell nothing apart.
+_CONSTANT = 1e-6
+
+
+class Outcome(StrEnum):
+    """What came of a loop, in the order in which it is decided."""
+
+    SKIPPED = "skipped"
+    COLLAPSED = "collapsed"
+    NO_CONFIDENT_PAIRS = "no_confident_pairs"
+    IMPROVED = "improved"
+    NO_GAIN = "no_gain"
+    CONVERGED = "converged"
+
+
+MAX_LOOPS = "max_loops"
+STOPPING = {Outcome.COLLAPSED, Outcome.NO_CONFIDENT_PAIRS, Outcome.CONVERGED}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Paired difference in validation log-loss, best so far minus newer model.
+
+    Attributes:
+        difference: Mean over the pairs, in nats; positive favours the newer model.
+        standard_error: Of that mean.
+    """
+
+    difference: float
+    standard_error: float
+
+    def favours_new(self, standard_errors: float) -> bool:
+        """The newer model is better by more than so many standard errors."""
+        return self.difference > standard_errors * self.standard_error
+
+    def favours_best(self, standard_errors: float) -> bool:
+        """The newer model is worse by more than so many standard errors."""
+        return -self.difference > standard_errors * self.standard_error
+
+
+def compare(best_losses: Floats, new_losses: Floats) -> Comparison:
+    """Compare two models on the same validation pairs.
+
+    Args:
+        best_losses: Log-losses of the best model so far, shape ``(n,)``.
+        new_losses: Log-losses of the newer model on the same pairs, shape ``(n,)``.
+    """
+    differences = np.asarray(best_losses - new_losses, np.float64)
+    n = len(differences)
+    error = float(np.std(differences, ddof=1) / np.sqrt(n)) if n > 1 else float("inf")
+    return Comparison(float(np.mean(differences)), error)
+
+
+def has_collapsed(rewards: Floats) -> bool:
+    """Say whether rewards are constant or not finite, so that they rank nothing."""
+    return not bool(np.all(np.isfinite(rewards))) or bool(np.ptp(rewards) < _CONSTANT)
+
+
+def judge(
+    *,
+    rewards: Floats,
+    best_losses: Floats,
+    new_losses: Floats,
+    without_gain: int,
+    params: EvolutionParams,
+) -> Outcome:
+    """Decide the outcome of a loop that trained a model.
+
+    Args:
+        rewards: The new model's raw validation rewards, both responses, any shape.
+        best_losses: Validation log-losses of the best model so far, shape ``(n,)``.
+        new_losses: Those of the new model, shape ``(n,)``.
+        without_gain: Loops in a row without gain before this one.
+        params: Standard errors and patience.
+    """
+    if has_collapsed(rewards):
+        return Outcome.COLLAPSED
+    comparison = compare(best_losses, new_losses)
+    if comparison.favours_best(params.collapse_standard_errors):
+        return Outcome.COLLAPSED
+    if comparison.favours_new(params.standard_errors):
+        return Outcome.IMPROVED
+    if without_gain + 1 >= params.patience:
+        return Outcome.CONVERGED
+    return Outcome.NO_GAIN

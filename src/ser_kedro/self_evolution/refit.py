@@ -1,0 +1,73 @@
+"""A model that was trained on every human label, calibrated by one that was not."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import ClassVar
+
+from ser_kedro.models.calibration import CALIBRATION, Calibration
+from ser_kedro.models.validation import VALIDATION
+from ser_kedro.store.job import Job
+from ser_kedro.store.references import ModelOutputs, ModelRef
+
+_KEPT = ("model", "adapter")
+
+
+class RefitJob(Job[ModelOutputs]):
+    """Give a model the temperature of another one, trained alike on fewer labels.
+
+    A temperature that is fitted on pairs that a model was trained on is too low: it
+    knows them. The offset, a mean over both responses, hardly depends on that.
+
+    Attributes:
+        model: Trained on the validation pairs too.
+        held_out: Trained alike, but for these.
+    """
+
+    stage: ClassVar[str] = "reward_model"
+    libraries: ClassVar[tuple[str, ...]] = ()
+
+    model: ModelRef
+    held_out: ModelRef
+
+    def work(self, workspace: Path) -> ModelOutputs:
+        """Write ``model``: the same files, linked, and another calibration.
+
+        Adapters that were kept beside it are linked too.
+        """
+        folder = workspace / "model"
+        trained = self.model.location
+        for name in _KEPT:
+            # What an interruption left half linked is in the way.
+            shutil.rmtree(workspace / name, ignore_errors=True)
+            if (source := trained.parent / name).is_dir():
+                shutil.copytree(source, workspace / name, copy_function=_link)
+        for name in (CALIBRATION, VALIDATION):
+            (folder / name).unlink()
+        calibration = Calibration(
+            offset=Calibration.load(self.model.location).offset,
+            temperature=Calibration.load(self.held_out.location).temperature,
+        )
+        calibration.save(folder)
+        # What it says of pairs that it has seen is no validation.
+        known = {
+            name: value
+            for name, value in self.model.metrics.items()
+            if not name.startswith("validation")
+        }
+        changes = {
+            "path": "model",
+            "fingerprint": self.fingerprint,
+            "metrics": {**known, "temperature": calibration.temperature},
+        }
+        return {"model": self.model.model_copy(update=changes)}
+
+
+def _link(source: str, target: str) -> None:
+    """Link a file, which may weigh gigabytes; copy it where there are no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)

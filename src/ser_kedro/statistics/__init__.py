@@ -1,0 +1,1 @@
+"""Estimates, intervals and power; knows nothing of rewards."""

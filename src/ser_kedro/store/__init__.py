@@ -1,0 +1,1 @@
+"""Typed references, tables, jobs and their fingerprints, the store of finished ones."""

@@ -1,0 +1,235 @@
+"""References: what travels between nodes in the place of weights and tables."""
+
+from __future__ import annotations
+
+import math
+import os
+from functools import cache
+from numbers import Real
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    field_validator,
+    model_serializer,
+)
+
+from ser_kedro.errors import StoreError
+from ser_kedro.store.json_io import read_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from datasets import Dataset
+
+PROJECT_VARIABLE = "SER_KEDRO_PROJECT"
+
+
+@cache
+def _find_project(start: Path) -> Path:
+    for folder in (start, *start.parents):
+        pyproject = folder / "pyproject.toml"
+        if pyproject.is_file() and "[tool.kedro]" in pyproject.read_text("utf-8"):
+            return folder
+    return start
+
+
+def project_root() -> Path:
+    """Return the folder of the Kedro project that this process works on.
+
+    The environment variable ``SER_KEDRO_PROJECT`` (which the project's hooks set, so
+    that child processes agree) wins over the nearest parent of the working directory
+    that holds a Kedro ``pyproject.toml``.
+    """
+    named = os.environ.get(PROJECT_VARIABLE)
+    return Path(named) if named else _find_project(Path.cwd())
+
+
+def _is_none(value: Any) -> bool:
+    return value is None or (isinstance(value, Real) and not math.isfinite(value))
+
+
+class Reference(BaseModel):
+    """Names one thing in the store: a table, a model or a document.
+
+    Attributes:
+        path: Where it lies, relative to the project's root, with forward slashes.
+            While a job works, relative to its workspace.
+        fingerprint: Identity of the content: the hash of a table's bytes, or of the
+            job that trained a model.
+        metrics: Numbers that were measured while it was made. One that is not finite
+            is left out, since JSON has no word for it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    path: str
+    fingerprint: str
+    metrics: dict[str, int | float] = {}
+
+    @field_validator("metrics", mode="before")
+    @classmethod
+    def _finite(cls, metrics: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in metrics.items() if not _is_none(value)}
+
+    @model_serializer(mode="wrap")
+    def _serialize(
+        self, handler: SerializerFunctionWrapHandler, info: SerializationInfo
+    ) -> Any:
+        # Inside a job's fingerprint an input counts by its identity alone: where it
+        # lies and what was measured on it changes nothing.
+        if info.context and info.context.get("identity"):
+            return self.identity
+        return handler(self)
+
+    def __hash__(self) -> int:
+        """Return what equal references have in common."""
+        return hash(self.fingerprint)
+
+    @property
+    def identity(self) -> str:
+        """What it counts by as the input of a job."""
+        return self.fingerprint
+
+    @property
+    def is_there(self) -> bool:
+        """Whether anything lies where it points to."""
+        return (project_root() / self.path).exists()
+
+    @property
+    def location(self) -> Path:
+        """The absolute path of the file or folder.
+
+        Raises:
+            StoreError: If nothing lies there (pruned, or another machine's store).
+        """
+        path = project_root() / self.path
+        if not path.exists():
+            raise StoreError(
+                f"{self.fingerprint[:12]}: nothing at {path}; run the pipeline again to"
+                " make it"
+            )
+        return path
+
+
+class _Table(Reference):
+    """A table of the store, an Arrow file.
+
+    Attributes:
+        rows: Number of rows.
+    """
+
+    rows: int
+
+    def open(self) -> Dataset:
+        """Return the table as a memory-mapped ``datasets.Dataset``."""
+        from datasets import Dataset
+
+        return Dataset.from_file(str(self.location))
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the whole table, in memory."""
+        return self.open().to_pandas()
+
+
+class TableRef(_Table):
+    """Names a table."""
+
+    kind: Literal["table"] = "table"
+
+
+class SelectionRef(_Table):
+    """Names the pairs that a loop has selected, with the labels it gave them.
+
+    Attributes:
+        status: The learning status that they were selected under.
+    """
+
+    kind: Literal["selection"] = "selection"
+    status: str
+
+    @property
+    def identity(self) -> str:
+        """What it counts by: equal pairs under another status are another selection."""
+        return f"{self.fingerprint} {self.status}"
+
+
+class ModelRef(Reference):
+    """Names a model, a Hugging Face folder.
+
+    Attributes:
+        kind: What it is. An ``encoder`` reads in both directions and cannot generate.
+        base_model: The hub id, folder or preset that it descends from.
+        voters: Models that label together with this one.
+        backbone: The frozen model that a trained head stands on.
+    """
+
+    kind: Literal["language_model", "encoder", "reward_model"]
+    base_model: str | None = None
+    voters: tuple[ModelRef, ...] = ()
+    backbone: ModelRef | None = None
+
+    @property
+    def identity(self) -> str:
+        """What it counts by: itself, and those that label with it."""
+        return " ".join(model.fingerprint for model in (self, *self.voters))
+
+    def load_model(self) -> Any:
+        """Load the weights, as transformers' auto classes do."""
+        import transformers
+
+        auto = {
+            "language_model": transformers.AutoModelForCausalLM,
+            "encoder": transformers.AutoModel,
+            "reward_model": transformers.AutoModelForSequenceClassification,
+        }[self.kind]
+        return auto.from_pretrained(self.location)
+
+    def load_tokenizer(self) -> Any:
+        """Load its tokenizer."""
+        from transformers import AutoTokenizer
+
+        return AutoTokenizer.from_pretrained(self.location)
+
+
+class ModelOutputs(TypedDict):
+    """What a job makes that makes one model."""
+
+    model: ModelRef
+
+
+class DocumentRef(Reference):
+    """Names a JSON document."""
+
+    kind: Literal["document"] = "document"
+
+    def read(self) -> Any:
+        """Return what it holds."""
+        return read_json(self.location)
+
+
+class Nothing(BaseModel):
+    """Stands where a loop was skipped: Kedro does not save ``None``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["nothing"] = "nothing"
+
+
+NOTHING = Nothing()
+
+AnyTable = Annotated[TableRef | SelectionRef, Field(discriminator="kind")]
+StoredRef = Annotated[
+    TableRef | SelectionRef | ModelRef | DocumentRef, Field(discriminator="kind")
+]
+AnyRef = Annotated[
+    TableRef | SelectionRef | ModelRef | DocumentRef | Nothing,
+    Field(discriminator="kind"),
+]
+ANY_REF: TypeAdapter[AnyRef] = TypeAdapter(AnyRef)
+OUTPUTS: TypeAdapter[dict[str, StoredRef]] = TypeAdapter(dict[str, StoredRef])

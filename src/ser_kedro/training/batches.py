@@ -1,0 +1,159 @@
+"""What an optimiser step reads: as many pairs each time, cut by their tokens."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from ser_kedro.models import pack
+from ser_kedro.models.pack import Packing, Row
+
+# Batches that are made from one stretch of shuffled pairs, by length. More of them
+# leave less padding, and batches that are less random.
+MEGABATCH = 16
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of every step is this process's.
+
+    Attributes:
+        rank: Number of this process, from 0.
+        world: How many processes share a step.
+    """
+
+    rank: int = 0
+    world: int = 1
+
+
+class PairSteps(Dataset):
+    """Optimiser steps by their number; a step is a list of micro-batches.
+
+    The pairs are walked through ``epochs`` times, each time in a new order, and cut
+    into steps of exactly ``batch_size`` pairs of like length. The steps depend on the
+    seed alone, so a run that is taken up again goes on where it was.
+    """
+
+    def __init__(
+        self,
+        rows: Any,
+        packing: Packing,
+        *,
+        batch_size: int,
+        epochs: float,
+        micro_tokens: int,
+        pad_token_id: int,
+        seed: int,
+        share: Share = Share(),
+    ) -> None:
+        """Plan the steps.
+
+        Args:
+            rows: Encoded pairs, a ``datasets.Dataset``: ``prompt_ids``,
+                ``chosen_ids``, ``rejected_ids``, ``weight``, ``soft_label``.
+            packing: Whether rows may be packed.
+            batch_size: Pairs of a step, over all processes.
+            epochs: How often each pair is seen; the last step is filled up.
+            micro_tokens: Padded tokens of a forward pass.
+            pad_token_id: What fills short rows.
+            seed: Draws the order.
+            share: What of each step this process reads.
+        """
+        self.rows, self.packing, self.share = rows, packing, share
+        self.micro_tokens, self.pad_token_id = micro_tokens, pad_token_id
+        prompt, chosen, rejected = (
+            _sizes(rows, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")
+        )
+        self.packed_tokens = prompt + chosen + rejected
+        self.plain_tokens = 2 * (prompt + np.maximum(chosen, rejected))
+        # By one length in any case: packing changes the speed, not the order.
+        self.steps = plan_steps(self.packed_tokens, batch_size, epochs, seed)
+
+    def __len__(self) -> int:
+        """Return the number of optimiser steps."""
+        return len(self.steps)
+
+    def __getitem__(self, step: int) -> list[dict[str, Any]]:
+        """Return the micro-batches of a step that are this process's.
+
+        Each has the arguments of ``forward`` for ``n`` pairs, first the chosen then
+        the rejected response of each; ``weight`` and ``soft_label`` of shape ``(n,)``;
+        and ``share``, what one of its pairs counts in the mean over the step, times
+        the number of processes, over which gradients are averaged.
+        """
+        pairs = self.steps[step]
+        costs = self.packed_tokens if self.packing.exact else self.plain_tokens
+        share = self.share
+        batches = pack.cut(
+            costs[pairs].tolist(), self.micro_tokens * share.world, share.world
+        )
+        return [
+            self._micro_batch(pairs[batch], share.world / len(pairs))
+            for batch in batches
+        ]
+
+    def _micro_batch(self, pairs: np.ndarray, share: float) -> dict[str, Any]:
+        longest = int(self.packed_tokens[pairs].max())
+        mine = pairs[self.share.rank :: self.share.world]
+        # All processes make as many passes: without a pair left, one that counts 0.
+        mute = len(mine) == 0
+        mine = self.rows[(pairs[:1] if mute else mine).tolist()]
+        rows = [
+            Row(prompt, [chosen, rejected])
+            for prompt, chosen, rejected in zip(
+                mine["prompt_ids"],
+                mine["chosen_ids"],
+                mine["rejected_ids"],
+                strict=True,
+            )
+        ]
+        batch = pack.collate(rows, self.pad_token_id, packed=self.packing.fits(longest))
+        for name in ("weight", "soft_label"):
+            batch[name] = torch.tensor(mine[name], dtype=torch.float32)
+        return {**batch, "share": 0.0 if mute else share}
+
+
+def plan_steps(
+    costs: Sequence[int] | np.ndarray, batch_size: int, epochs: float, seed: int
+) -> np.ndarray:
+    """Return which pairs each step reads.
+
+    Pairs are shuffled anew for each epoch; within each stretch of ``MEGABATCH`` steps
+    they are sorted by length, cut, and the steps shuffled. A step is filled up from
+    the next epoch's order rather than left short.
+
+    Args:
+        costs: Tokens of each pair, shape ``(n,)``.
+        batch_size: Pairs of a step; ``n`` where there are fewer.
+        epochs: How often each pair is seen.
+        seed: Draws the order.
+
+    Returns:
+        Indices of shape ``(steps, batch_size)``.
+    """
+    costs = np.asarray(costs)
+    random = np.random.default_rng(seed)
+    size = min(batch_size, len(costs))
+    steps = math.ceil(epochs * len(costs) / size)
+    passes = math.ceil(steps * size / len(costs))
+    order = np.concatenate([random.permutation(len(costs)) for _ in range(passes)])
+    planned = []
+    for start in range(0, steps * size, MEGABATCH * size):
+        part = order[start : min(start + MEGABATCH * size, steps * size)]
+        by_length = part[np.argsort(costs[part], kind="stable")]
+        planned.append(random.permutation(by_length.reshape(-1, size)))
+    return np.concatenate(planned)
+
+
+def _sizes(rows: Any, column: str) -> np.ndarray:
+    lengths = [
+        batch.column(0).value_lengths().to_numpy()
+        for batch in rows.data.table.select([column]).to_batches()
+    ]
+    return np.concatenate(lengths).astype(np.int64)

@@ -1,0 +1,209 @@
+"""Parameters of training, for language models and reward models alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializationInfo,
+    model_serializer,
+    model_validator,
+)
+from pydantic import SerializerFunctionWrapHandler as Handler
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+def uses_bf16(precision: Precision) -> bool:
+    """Say whether to compute in bf16; ``auto`` does where the hardware has it."""
+    import torch
+
+    fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return precision == "bf16" or (precision == "auto" and fast)
+
+
+class _Params(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ScratchParams(_Params):
+    """A small Llama-architecture network with random weights, and its tokenizer."""
+
+    vocab_size: int = Field(ge=64, description="tokens that the BPE may learn")
+    hidden_size: int = Field(ge=8)
+    intermediate_size: int = Field(ge=8)
+    layers: int = Field(ge=1)
+    heads: int = Field(ge=1)
+
+
+class ModelParams(_Params):
+    """Which model to start from.
+
+    Attributes:
+        name: A preset, a hub id or a folder; what reports call the base model.
+        revision: Branch, tag or commit of a hub model.
+        scratch: Make the model instead of loading it.
+    """
+
+    name: str = Field(min_length=1)
+    revision: str | None = None
+    scratch: ScratchParams | None = None
+
+    @model_serializer(mode="wrap")
+    def _serialize(self, handler: Handler, info: SerializationInfo) -> Any:
+        values = handler(self)
+        folder = Path(self.name)
+        if not (info.context and info.context.get("identity")) or self.scratch:
+            return values
+        from ser_kedro.store.fingerprints import hash_folder, hub_revision
+
+        # A folder counts by what is in it, a hub model by its commit.
+        if folder.is_dir():
+            return {"folder": hash_folder(folder)}
+        return {**values, "revision": hub_revision(self.name, self.revision)}
+
+
+class LoraParams(_Params):
+    """Low-rank adapters (Hu et al., 2021); merged into the weights after training."""
+
+    r: int = Field(ge=1)
+    alpha: float = Field(gt=0)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    target_modules: list[str] | Literal["all-linear"] = "all-linear"
+
+
+class TrainingParams(_Params):
+    """What any training here needs.
+
+    Attributes:
+        learning_rate: Peak learning rate of AdamW.
+        epochs: Passes over the training rows.
+        batch_size: Rows of an optimiser step (for a reward model: pairs), over all
+            devices.
+        scheduler: Learning-rate schedule, by its name in transformers.
+        warmup_steps: Steps of linear warm-up.
+        weight_decay: Decoupled weight decay.
+        max_length: Tokens of a row, prompt and response together.
+        overlong: What happens to a row above ``max_length``: ``truncate`` the prompt
+            on the left, or ``drop`` the row. Both are counted.
+        precision: ``auto`` is bf16 where the hardware has it, else fp32.
+        gradient_checkpointing: Recompute activations to save memory.
+        lora: Train adapters; ``None`` trains every weight.
+        keep_adapter: Keep the adapters in a folder ``adapter`` beside the model, into
+            which they are merged in any case.
+        save_steps: Optimiser steps between two checkpoints to resume from.
+    """
+
+    learning_rate: float = Field(gt=0)
+    epochs: float = Field(gt=0)
+    batch_size: int = Field(ge=1)
+    scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup"]
+    warmup_steps: int = Field(0, ge=0)
+    weight_decay: float = Field(0.0, ge=0)
+    max_length: int = Field(ge=8)
+    overlong: Literal["truncate", "drop"] = "truncate"
+    precision: Precision = "auto"
+    gradient_checkpointing: bool = False
+    lora: LoraParams | None = None
+    keep_adapter: bool = False
+    save_steps: int = Field(200, ge=1)
+
+
+class Scoring(_Params):
+    """How a reward model is applied to texts.
+
+    Attributes:
+        max_length: Tokens of a row, as the model was trained with.
+        score_tokens: Padded tokens of one forward pass.
+        packing: Let responses share their prompt's row, where that is exact.
+        precision: As in ``TrainingParams``.
+    """
+
+    max_length: int = Field(ge=8)
+    score_tokens: int = Field(ge=8)
+    packing: bool = True
+    precision: Precision = "auto"
+
+
+class SftParams(TrainingParams):
+    """Supervised fine-tuning on the SFT part.
+
+    Attributes:
+        target: ``chosen`` trains on the preferred responses, as the paper does, and
+            spends the label of every SFT pair; ``both`` trains on both responses and
+            spends none.
+        pool: ``text`` trains on the responses of the pool too, which has no labels;
+            ``steps`` is its control, as many steps on the SFT part alone; ``none``.
+        micro_batch_size: Rows of one forward pass; gradients accumulate up to
+            ``batch_size``. ``None``: all at once.
+    """
+
+    target: Literal["chosen", "both"] = "both"
+    pool: Literal["none", "text", "steps"] = "none"
+    micro_batch_size: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _batches_divide(self) -> SftParams:
+        if self.micro_batch_size and self.batch_size % self.micro_batch_size:
+            raise ValueError("batch_size must be a multiple of micro_batch_size")
+        return self
+
+
+class RewardParams(TrainingParams):
+    """Training and use of a reward model.
+
+    Attributes:
+        loss: ``logistic`` is Bradley-Terry's, ``-log σ(r_chosen - r_rejected)``, as in
+            the authors' code; ``hinge`` is the paper's
+            ``max(0, margin - (r_chosen - r_rejected))``.
+        margin: The hinge loss's margin, in units of reward.
+        fit_temperature: Fit the scale of the rewards on the validation pairs, so that
+            σ(difference) is a probability; ``False`` leaves it 1.
+        packing: Put the two responses of a pair behind one prompt, where that is
+            exact.
+        micro_tokens: Padded tokens of one forward pass in training; gradients
+            accumulate up to ``batch_size`` pairs.
+        score_tokens: Padded tokens of one scoring batch.
+        trainable: ``full``: every weight; ``lora``: adapters and the head; ``head``:
+            the head alone, on features that the frozen model gives once. Where it is
+            not given, it is ``lora`` if ``lora`` is, else ``full``.
+        head_width: Under ``trainable: head``, units of a hidden layer; ``None``: the
+            head stays the model's own linear one.
+        dropout: Of the features that the head reads, in training.
+        voters: Models that are trained side by side, differing in their seeds. The
+            first is the one that is kept; on the pool, a pair on whose better
+            response they do not agree counts as a tie.
+    """
+
+    loss: Literal["logistic", "hinge"] = "logistic"
+    margin: float = Field(1.0, gt=0)
+    fit_temperature: bool = True
+    packing: bool = True
+    micro_tokens: int = Field(8192, ge=8)
+    score_tokens: int = Field(16384, ge=8)
+    trainable: Literal["full", "lora", "head"] = "full"
+    head_width: int | None = Field(None, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+    voters: int = Field(1, ge=1)
+
+    @property
+    def scoring(self) -> Scoring:
+        """Return how a model that was trained so is applied."""
+        return Scoring(**{name: getattr(self, name) for name in Scoring.model_fields})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_switch(cls, given: Any) -> Any:
+        """Let ``trainable`` alone decide; adapters' sizes of others count nothing."""
+        if not isinstance(given, dict):
+            return given
+        adapters = given.get("lora") is not None
+        trainable = given.get("trainable") or ("lora" if adapters else "full")
+        if trainable == "lora" and not adapters:
+            raise ValueError("trainable: lora needs lora, the sizes of the adapters")
+        kept = given.get("lora") if trainable == "lora" else None
+        return {**given, "trainable": trainable, "lora": kept}

@@ -1,0 +1,77 @@
+"""Which checkpoint an interrupted training goes on from."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+from ser_kedro.launch import rank
+from ser_kedro.models.distributed import CHECKPOINTS
+from ser_kedro.store.json_io import read_json, write_json
+
+logger = logging.getLogger(__name__)
+
+# By which ranks the checkpoints were written.
+_LAYOUT = "layout.json"
+
+
+def last_checkpoint(workspace: Path) -> str | None:
+    """Return the newest complete checkpoint of an interrupted training, if any.
+
+    The trainer writes its state last; a folder without one was cut off in mid-save.
+    """
+    complete = [
+        path.parent
+        for path in (workspace / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")
+        if _is_whole(path)
+    ]
+    newest = max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
+    return str(newest) if newest else None
+
+
+def _is_whole(state: Path) -> bool:
+    try:
+        read_json(state)
+    except ValueError:
+        return False
+    return True
+
+
+def resumable(trainer: Any, workspace: Path) -> str | None:
+    """Return the checkpoint to go on from; remove those that others cannot read.
+
+    Under ZeRO each rank writes its own part of the optimiser, so as many ranks under
+    the same stage must read it. Without, rank 0 writes all, and any ranks may go on.
+    """
+    plugin = trainer.args.deepspeed_plugin
+    stage = plugin.zero_stage if plugin else 0
+    layout = {"zero_stage": stage, "ranks": rank.world_size() if stage else None}
+    file = workspace / CHECKPOINTS / _LAYOUT
+    checkpoint = last_checkpoint(workspace)
+    written = read_json(file) if file.is_file() else layout
+    rank.barrier()  # all have read
+    if checkpoint and written != layout:
+        logger.warning(
+            "%s was written under %s and cannot be taken up under %s: training starts"
+            " again from the weights that it began with",
+            Path(checkpoint).name,
+            _described(written),
+            _described(layout),
+        )
+        checkpoint = None
+    if checkpoint:
+        logger.info("training goes on from %s", Path(checkpoint).name)
+    if rank.is_main():
+        if checkpoint is None:
+            shutil.rmtree(workspace / CHECKPOINTS, ignore_errors=True)
+        write_json(file, layout)
+    rank.barrier()
+    return checkpoint
+
+
+def _described(layout: dict[str, Any]) -> str:
+    if not layout["zero_stage"]:
+        return "no ZeRO"
+    return f"ZeRO {layout['zero_stage']} on {layout['ranks']} ranks"

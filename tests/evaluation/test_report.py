@@ -1,0 +1,121 @@
+import pandas as pd
+import pytest
+
+from ser_kedro.evaluation.history import COLUMNS
+from ser_kedro.evaluation.report import LabelBudget, figure, loop_table, summary
+from ser_kedro.statistics.estimate import Estimate
+
+REPORT = {
+    "rows": {
+        "train": {"read": 1200, "kept": 1190, "dropped": {"same_answers": 10}},
+        "test": {"read": 400, "kept": 400, "dropped": {}},
+    },
+    "tables": {"unlabeled_pairs": 3000},
+    "human_labels": {"labeled": 300, "validation": 100, "sft": 1000},
+}
+LABELS = LabelBudget(training=300, validation=100, sft=0, pool=3000)
+NONE = float("nan")
+
+
+def frame(kept=1, outcome="improved"):
+    rows = [
+        (0, "seed", 0, 1.0, NONE, 0.7, 0.6, 0.71, 0.69, 0.73, "seed", None),
+        (1, "1", 1234, 0.6, 0.85, 0.8, 0.5, 0.75, 0.73, 0.77, outcome, None),
+        (2, "2", 10, 0.5, 0.6, 0.7, 0.7, 0.6, 0.5, 0.7, "no_gain", "max_loops"),
+        (3, "-", 0, 0.5, NONE, NONE, NONE, NONE, NONE, NONE, "skipped", None),
+    ]
+    encoding = {"trained_pairs": [5, 6, 7, NONE]}
+    encoding |= {"overlong_pairs": [3, 2, 1, NONE], "equal_pairs": [0, 1, 0, NONE]}
+    columns = [name for name in COLUMNS if name not in encoding]
+    table = pd.DataFrame([(*row, row[0] == kept) for row in rows], columns=columns)
+    return table.assign(**encoding)[COLUMNS]
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip("|").split("|")]
+
+
+@pytest.fixture
+def lines():
+    return [cells(line) for line in loop_table(frame()).splitlines()]
+
+
+def test_table_has_a_line_a_loop(lines):
+    assert lines[0] == [
+        *("loop", "status", "selected", "pool left", "self-labels right"),
+        *("validation", "log-loss", "test accuracy [95 %]", "outcome"),
+    ]
+    assert [line[0] for line in lines[2:]] == ["0", "1 *", "2", "3"]
+
+
+def test_table_lines_are_equally_long():
+    assert len({len(line) for line in loop_table(frame()).splitlines()}) == 1
+
+
+def test_table_shows_shares_in_percent(lines):
+    assert lines[3] == [
+        *("1 *", "1", "1,234", "60", "85.0", "80.0", "0.500"),
+        *("75.0 [73.0, 77.0]", "improved"),
+    ]
+
+
+def test_table_leaves_out_what_is_not_known(lines):
+    assert lines[5] == ["3", "-", "0", "50", "", "", "", "", "skipped"]
+
+
+def test_table_says_why_the_loops_ended(lines):
+    assert lines[4][-1] == "no_gain (max_loops)"
+
+
+@pytest.mark.parametrize(
+    ("gained", "said"),
+    [
+        (Estimate(0.04, 0.01, 0.07), "+4.0 points [+1.0, +7.0]: a gain."),
+        (Estimate(-0.04, -0.07, -0.01), "-4.0 points [-7.0, -1.0]: a loss."),
+        (Estimate(0.01, -0.02, 0.04), "not resolved on this test set."),
+        (Estimate(-0.01, -0.04, 0.02), "not resolved on this test set."),
+    ],
+)
+def test_gain_is_said_as_it_is(gained, said):
+    text = summary(frame(), gained, LABELS, REPORT)
+    (line,) = (line for line in text.splitlines() if line.startswith("Seed →"))
+    assert line.startswith("Seed → evolved (loop 1, marked *): 71.0 → 75.0, ")
+    assert line.endswith(said)
+
+
+def test_a_kept_seed_is_no_gain():
+    text = summary(frame(kept=0), Estimate(0.0, 0.0, 0.0), LABELS, REPORT)
+    assert "(loop 0, marked *): 71.0 → 71.0" in text
+    assert "so the seed is kept" in text
+
+
+def test_labels_with_and_without_those_of_sft():
+    labels = LabelBudget.count(REPORT, sft_spends=True)
+    text = summary(frame(), Estimate(0.0, -1, 1), labels, REPORT)
+    assert "Human labels used: 400 (300 to train" in text
+    assert "100 to compare loops) beside 3,000 pairs without labels" in text
+    assert "SFT consumed: 1,400." in text
+    assert LabelBudget.count(REPORT, sft_spends=False).sft == 0
+
+
+def test_rows_read_are_rows_kept_and_dropped():
+    text = summary(frame(), Estimate(0.0, -1, 1), LABELS, REPORT)
+    wanted = "Rows (train): 1,200 read, 1,190 kept, 10 dropped (10 same answers)."
+    assert wanted in text
+    assert "Rows (test): 400 read, 400 kept, 0 dropped." in text
+
+
+def test_figure_draws_trained_loops_with_intervals():
+    drawn = figure(frame())
+    accuracy, labels = drawn.data
+    assert list(accuracy.x) == [0, 1, 2]
+    assert accuracy.error_y.array[1] == pytest.approx(0.02)
+    assert accuracy.error_y.arrayminus[1] == pytest.approx(0.02)
+    assert labels.name == "self-labels right"
+    assert drawn.layout.shapes[0].x0 == 1
+
+
+def test_overlong_and_equal_pairs_are_counted_by_loop():
+    text = summary(frame(), Estimate(0.0, -0.1, 0.1), LABELS, REPORT)
+    assert "above reward.max_length, by loop: 3, 2, 1;" in text
+    assert "responses equal: 0, 1, 0." in text
