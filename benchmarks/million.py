@@ -76,7 +76,8 @@ def made_up(count: int) -> Iterator[Any]:
 def main() -> None:
     """Score one table."""
     from ser_kedro.preferences.schema import UNLABELED
-    from ser_kedro.store.references import PROJECT_VARIABLE, ModelRef
+    from ser_kedro.store.layout import PROJECT_VARIABLE
+    from ser_kedro.store.references import ModelRef
     from ser_kedro.store.tables import write_table
 
     given = arguments()
@@ -86,9 +87,9 @@ def main() -> None:
     (folder / "work").mkdir(parents=True)
     os.environ[PROJECT_VARIABLE] = str(folder)
     table = write_table(folder, "pairs", made_up(count), UNLABELED)
-    from ser_kedro.models.score import ScoreJob
+    from ser_kedro.models.params import Scoring
+    from ser_kedro.models.score_job import ScoreJob
     from ser_kedro.models.scorer import Scorer
-    from ser_kedro.training.params import Scoring
 
     _save_model(folder / "model")
     # Imports what is imported late.

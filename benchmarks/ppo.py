@@ -110,11 +110,11 @@ def ours(seed: int, lora: bool) -> Any:
     import torch
 
     from ser_kedro.models.encode import Encoder
+    from ser_kedro.models.params import Scoring
     from ser_kedro.models.scorer import Scorer
     from ser_kedro.policy.actor_critic import ActorCritic
     from ser_kedro.policy.ppo import Ppo
     from ser_kedro.policy.ppo_params import PpoParams
-    from ser_kedro.training.params import Scoring
 
     params = PpoParams(
         steps=ROLLOUTS,

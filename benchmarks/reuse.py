@@ -16,7 +16,7 @@ COMMAND = ["kedro", "run", "--env", "test", "--pipelines", "self_evolve"]
 
 
 def measure() -> Result:
-    """Run the road in a copy of the project, then again with nothing left to do."""
+    """Run self-evolution in a copy of the project, then again with nothing to do."""
     copy = BUILD / "project"
     shutil.rmtree(copy, ignore_errors=True)
     copy.mkdir(parents=True)

@@ -20,7 +20,7 @@ def lengths() -> np.ndarray:
     return np.array([[len(ids) for ids in rows[name]] for name in names]).T
 
 
-def tokens_per_pair(micro_tokens: int) -> dict[str, float]:
+def tokens_per_pair(max_tokens_per_microbatch: int) -> dict[str, float]:
     """Return padded tokens a pair under four ways to make batches of 16 pairs.
 
     The first two are TRL's samplers over whole rows; "packed" is random batches of
@@ -38,15 +38,15 @@ def tokens_per_pair(micro_tokens: int) -> dict[str, float]:
         "random, padded (TRL's default)": _padded(whole, shuffled, 2),
         "grouped by length (TRL)": _padded(whole, grouped, 2),
         "packed, random": _padded(sizes.sum(1), shuffled, 1),
-        "packed and grouped (ours)": our_tokens(micro_tokens),
+        "packed and grouped (ours)": our_tokens(max_tokens_per_microbatch),
     }
 
 
-def our_tokens(micro_tokens: int, megabatch: int | None = None) -> float:
+def our_tokens(max_tokens_per_microbatch: int, megabatch: int | None = None) -> float:
     """Return padded tokens a pair in the steps that ``PairSteps`` plans.
 
     Args:
-        micro_tokens: Tokens of a forward pass.
+        max_tokens_per_microbatch: Tokens of a forward pass.
         megabatch: Steps that are sorted by length together; ``None``: as they are.
     """
     from ser_kedro.models import pack
@@ -57,7 +57,7 @@ def our_tokens(micro_tokens: int, megabatch: int | None = None) -> float:
         steps = batches.plan_steps(costs, pairs.BATCH_SIZE, 1, seed=0)
     read = 0
     for step in costs[steps]:
-        for batch in pack.cut(step.tolist(), micro_tokens):
+        for batch in pack.cut(step.tolist(), max_tokens_per_microbatch):
             read += int(step[batch].max()) * len(batch)
     return read / steps.size
 

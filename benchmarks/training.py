@@ -11,7 +11,7 @@ from benchmarks.common import Result, column, compared, take_turns
 from benchmarks.flops import matrix_rate
 from benchmarks.tokens import needed_flops, tokens_per_pair
 
-MICRO_TOKENS = 2048
+MICROBATCH_TOKENS = 2048
 # A whole stretch of grouped batches each, long and short ones: 2 of ours, 1 of TRL's.
 STEPS = {"ours": 32, "trl": 8, "trl_grouped": 50}
 
@@ -52,15 +52,15 @@ def ours(model: Any, seed: int, **changes: Any) -> Any:
         args=RewardConfig(**{**options(seed), **changes}),
         train_dataset=rows,
         processing_class=words,
-        steps=lambda share: PairSteps(
+        steps=lambda shard: PairSteps(
             rows,
             packing,
             batch_size=pairs.BATCH_SIZE,
             epochs=1,
-            micro_tokens=MICRO_TOKENS,
+            max_tokens_per_microbatch=MICROBATCH_TOKENS,
             pad_token_id=words.pad_token_id,
             seed=seed,
-            share=share,
+            shard=shard,
         ),
     )
 
@@ -119,7 +119,7 @@ def measure() -> Result:
 
 def _text(speed: float, rate: float) -> str:
     needed = needed_flops(pairs.FULL)
-    ways = tokens_per_pair(MICRO_TOKENS)
+    ways = tokens_per_pair(MICROBATCH_TOKENS)
     table = "\n".join(f"| {way} | {tokens:.0f} |" for way, tokens in ways.items())
     return f"""\
 Batches of {pairs.BATCH_SIZE} pairs of HH-RLHF, rows of at most {pairs.MAX_LENGTH}
@@ -128,11 +128,12 @@ a repetition: {", ".join(f"{name} {steps}" for name, steps in STEPS.items())}; w
 batches go by length these are whole stretches, which run through long and short ones.
 TRL grouped by length is `train_sampling_strategy="group_by_length"` with a column
 `length` (and `remove_unused_columns=False`, without which the trainer drops the column
-before its sampler can read it). Ours reads at most {MICRO_TOKENS} tokens in a forward
-pass (`reward.micro_tokens`). Memory is the peak of RssAnon while model and trainer are
-made and the steps are taken, above the level after imports; TRL's trainer takes a batch
-at once, and would hold less with smaller batches and gradient accumulation. Our passes
-of {MICRO_TOKENS} tokens were chosen on these very pairs (section "Settings"), where the
+before its sampler can read it). Ours reads at most {MICROBATCH_TOKENS} tokens in a
+forward pass (`reward.max_tokens_per_microbatch`). Memory is the peak of RssAnon while
+model and trainer are made and the steps are taken, above the level after imports; TRL's
+trainer takes a batch at once, and would hold less with smaller batches and gradient
+accumulation. Our passes of {MICROBATCH_TOKENS} tokens were chosen on these very pairs
+(section "Settings"), where the
 presets for large models say 8192; nothing of the kind was tried for TRL.
 
 Tokens a pair, padding included, over the {len(pairs.load("train"))} training pairs:

@@ -31,10 +31,10 @@ def measure() -> Result:
     return Result(
         [],
         f"""\
-Tokens of a forward pass (`reward.micro_tokens` in training, `reward.score_tokens` in
-scoring) against pairs a second of processor time, one thread, {pairs.FULL}. On a CPU
-small passes are no slower, at times much faster, and hold less memory; a GPU wants
-large ones, so the presets for large models keep theirs.
+Tokens of a forward pass (`reward.max_tokens_per_microbatch` in training,
+`reward.score_tokens` in scoring) against pairs a second of processor time, one thread,
+{pairs.FULL}. On a CPU small passes are no slower, at times much faster, and hold less
+memory; a GPU wants large ones, so the presets for large models keep theirs.
 
 | tokens | training, pairs/s | scoring, pairs/s |
 |---|---|---|
@@ -67,7 +67,7 @@ def main() -> None:
     spent = {f"{kind} {n}": 0.0 for kind in ("train", "score") for n in TOKENS}
 
     def train(tokens: int, step: int) -> None:
-        trainer.steps.micro_tokens = tokens
+        trainer.steps.max_tokens_per_microbatch = tokens
         trainer.training_step(model, trainer.steps[step])
         model.zero_grad()
 

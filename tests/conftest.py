@@ -15,14 +15,16 @@ from hypothesis import settings
 from ser_kedro.launch.executor import run
 from ser_kedro.preferences.demo_world.world import WorldParams, draw_pairs
 from ser_kedro.preferences.schema import LABELED, UNLABELED
-from ser_kedro.store.references import PROJECT_VARIABLE, project_root
+from ser_kedro.store.layout import PROJECT_VARIABLE, project_root
 from ser_kedro.store.tables import write_table
 
 # The first call of a test often imports something large.
 settings.register_profile("ser-kedro", deadline=None)
 settings.load_profile("ser-kedro")
 
-WORLD = WorldParams(pairs=96, test_pairs=24, phrases=40, phrases_per_response=(2, 4))
+WORLD = WorldParams(
+    pairs=96, test_pairs=24, phrases=40, phrases_per_response=(2, 4), fillers=4.0
+)
 
 
 def labeled_rows(pairs):
@@ -97,8 +99,9 @@ def unlabeled(table, train_rows):
 @pytest.fixture(scope="session")
 def sft_store(tmp_path_factory, train_rows):
     """A project in which a tiny model was fine-tuned, and the reference to it."""
-    from ser_kedro.training.params import ModelParams, ScratchParams, SftParams
-    from ser_kedro.training.sft import SftJob
+    from ser_kedro.models.params import ModelParams, ScratchParams
+    from ser_kedro.training.params import SftParams
+    from ser_kedro.training.sft_job import SftJob
 
     root = tmp_path_factory.mktemp("sft")
     scratch = ScratchParams(

@@ -6,13 +6,39 @@ from pathlib import Path
 import pytest
 import yaml
 
+from ser_kedro.ablations.params import AblationParams, PolicyComparisonParams
 from ser_kedro.configuration import ProjectConfigLoader
 from ser_kedro.errors import ParameterError
+from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.launch.params import INLINE, LauncherParams
+from ser_kedro.models.params import ModelParams
+from ser_kedro.policy.ppo_params import PpoParams
+from ser_kedro.policy_evaluation.judge.params import JudgeParams
+from ser_kedro.policy_evaluation.params import PolicyEvaluationParams
+from ser_kedro.preferences.demo_world.world import WorldParams
+from ser_kedro.preferences.split import SplitParams
+from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.settings import CONFIG_LOADER_ARGS
+from ser_kedro.training.params import RewardParams, SftParams
 
 CONF = Path(__file__).parents[1] / "conf"
 PRESETS = sorted((CONF / "base" / "presets" / "launcher").glob("*.yml"))
+MODELS = sorted((CONF / "base" / "presets" / "model").glob("*.yml"))
+# All but the one that puts the others' results together.
+EXPERIMENTS = sorted({*(CONF / "experiments").iterdir()} - {CONF / "experiments/docs"})
+SECTIONS = {
+    "sft": SftParams,
+    "reward": RewardParams,
+    "self_evolve": EvolutionParams,
+    "data_split": SplitParams,
+    "evaluation": EvaluationParams,
+    "ppo": PpoParams,
+    "policy_evaluation": PolicyEvaluationParams,
+    "policy_evaluation.judge": JudgeParams,
+    "data.world": WorldParams,
+    "ablations": AblationParams,
+    "policy_comparison": PolicyComparisonParams,
+}
 
 
 def parameters(env="test", **given):
@@ -83,6 +109,108 @@ def test_the_tested_road_is_the_shipped_one():
         assert differing(shipped[section], tested[section]) <= sizes
 
 
+class TestBase:
+    """``conf/base`` lists every parameter, with the defaults of the classes."""
+
+    @pytest.fixture
+    def base(self):
+        read = {}
+        for file in (CONF / "base").rglob("parameters.yml"):
+            read |= yaml.safe_load(file.read_text("utf-8"))
+        return read
+
+    @pytest.mark.parametrize("section", SECTIONS)
+    def test_lists_every_parameter(self, base, section):
+        """What is not listed could not be given: unknown parameters are errors."""
+        assert set(at(base, section)) == set(SECTIONS[section].model_fields)
+
+    @pytest.mark.parametrize("section", SECTIONS)
+    def test_gives_the_default_of_the_class(self, base, section):
+        fields = SECTIONS[section].model_fields
+        given = {name: at(base, section)[name] for name in fields}
+        if section == "policy_evaluation.judge":
+            given["model"] = "m"  # which switches it on
+        if section == "policy_evaluation":
+            given.pop("judge")  # off, as it is without a model
+        needed = {name: given[name] for name in given if fields[name].is_required()}
+        both = SECTIONS[section](**given), SECTIONS[section](**needed)
+        assert both[0] == both[1]
+
+    @pytest.mark.parametrize("file", MODELS, ids=lambda file: file.stem)
+    def test_a_preset_is_a_difference(self, base, file):
+        """Nothing that it says was so without it, and all of it is known."""
+        preset = yaml.safe_load(file.read_text("utf-8"))
+        above = read_preset(base, preset.pop("extends", None))
+        said = [*leaves(preset)]
+        assert said
+        for path, value in said:
+            if path[0] != "model":
+                assert ".".join(path) in known_paths(base)
+                assert found(above, path) != value, path
+            else:
+                assert path[1] in ModelParams.model_fields
+
+    @pytest.mark.parametrize("folder", EXPERIMENTS, ids=lambda folder: folder.name)
+    def test_an_experiment_is_whole(self, folder):
+        """Its runs are known, and no two of its variants say the same."""
+        values = parameters(f"experiments/{folder.name}")
+        runs = AblationParams(**values["ablations"])
+        assert set(runs.variants) <= set(runs.methods)
+        evolved = [
+            (
+                variant.method,
+                {name: {**values[name], **getattr(variant, name)} for name in CHANGED},
+            )
+            for variant in map(runs.variant, runs.methods)
+        ]
+        assert all(one not in evolved[:i] for i, one in enumerate(evolved))
+
+
+CHANGED = ("sft", "reward", "self_evolve")
+
+
+def at(tree, path):
+    for name in path.split("."):
+        tree = tree[name]
+    return tree
+
+
+def leaves(tree, above=()):
+    for name, value in tree.items():
+        if isinstance(value, dict) and name not in {"lora", "scratch"}:
+            yield from leaves(value, (*above, name))
+        else:
+            yield (*above, name), value
+
+
+def known_paths(base):
+    return {".".join(path) for path, _ in leaves(base)} | {"ppo.lora"}
+
+
+def found(tree, path):
+    for name in path:
+        if not isinstance(tree, dict) or name not in tree:
+            return None
+        tree = tree[name]
+    return tree
+
+
+def read_preset(base, name):
+    """Return base with a preset (and those that it extends) above it."""
+    if name is None:
+        return base
+    preset = yaml.safe_load((MODELS[0].parent / f"{name}.yml").read_text("utf-8"))
+    return merged(read_preset(base, preset.pop("extends", None)), preset)
+
+
+def merged(below, above):
+    both = below | above
+    for name in below.keys() & above.keys():
+        if isinstance(below[name], dict) and isinstance(above[name], dict):
+            both[name] = merged(below[name], above[name])
+    return both
+
+
 def differing(one, other):
     assert one.keys() == other.keys()
     return {name for name in one if one[name] != other[name]}
@@ -103,6 +231,7 @@ class TestPrecedence:
                 "base/presets/model/pretrained.yml": {"reward": {"epochs": 77}},
                 "base/presets/launcher/inline.yml": {"launcher": {"kind": "inline"}},
                 "mine/parameters.yml": {"model": "mine", **(env or {})},
+                "mine/globals.yml": {"data_root": "data/mine"},
             }
             for name, values in parts.items():
                 file = tmp_path / "conf" / name
@@ -144,6 +273,18 @@ class TestPrecedence:
             {"name": "owner/name"},
         )
 
+    def test_a_preset_that_extends_another(self, conf):
+        written = conf(reward(1), {"extends": "pretrained", "seed": 5})
+        found = self.load(written)
+        assert (found["reward"], found["seed"]) == ({"epochs": 77}, 5)
+
+    def test_what_is_only_there_to_be_extended(self, conf):
+        written = conf(reward(1), {"extends": "_large"})
+        folder = written / "base" / "presets" / "model"
+        (folder / "_large.yml").write_text("reward: {epochs: 9}")
+        assert self.epochs(written) == 9
+        assert self.epochs(written, model="_large") == 77  # no preset: a hub id
+
     def test_no_file_elsewhere_is_a_preset(self, conf, tmp_path):
         """M: ``model=DIR/plain`` with ``DIR/plain.yml`` beside it set parameters."""
         written = conf(reward(1))
@@ -161,6 +302,50 @@ class TestPrecedence:
         )
         assert self.load(archive) == self.load(written)
 
+    def test_an_environment_says_where_its_results_go(self, conf):
+        """Else they would be taken for the demo's."""
+        written = conf()
+        (written / "mine" / "globals.yml").unlink()
+        with pytest.raises(ParameterError, match=r"no globals\.yml; add one"):
+            self.load(written)
+
+    class TestOwnData:
+        """An environment whose data are the user's own remembers those given last."""
+
+        @pytest.fixture
+        def own(self, conf):
+            written = conf(env=dict.fromkeys(("path", "format", "test_path")))
+            (written / "local").mkdir()
+            return written
+
+        def run(self, conf, **given):
+            loader = ProjectConfigLoader(
+                str(conf), env="mine", runtime_params=given, **CONFIG_LOADER_ARGS
+            )
+            loader.remember_data()
+            return [loader["parameters"][name] for name in ("path", "format")]
+
+        def test_remembers(self, own):
+            assert self.run(own) == [None, None]
+            assert self.run(own, path="a", format="pairs") == ["a", "pairs"]
+            assert self.run(own) == ["a", "pairs"]
+            written = (own / "local" / "mine.yml").read_text("utf-8")
+            assert yaml.safe_load(written)["path"] == "a"
+
+        def test_a_new_file_replaces_all_of_it(self, own):
+            self.run(own, path="a", format="pairs", test_path="t")
+            with pytest.raises(ParameterError, match="its format is missing"):
+                self.run(own, path="b")
+            assert self.run(own, path="b", format="hh") == ["b", "hh"]
+            loaded = ProjectConfigLoader(str(own), env="mine", **CONFIG_LOADER_ARGS)
+            assert loaded["parameters"]["test_path"] is None
+
+        def test_what_has_data_of_its_own_remembers_nothing(self, conf):
+            written = conf()
+            assert self.run(written, path="a", format="pairs") == ["a", "pairs"]
+            assert not [*written.glob("local/*")]
+            assert self.run(written) == ["shipped", "hh"]
+
 
 def reward(epochs):
     return {"reward": {"epochs": epochs}}
@@ -170,6 +355,9 @@ DEFAULTS = {
     "model": "mine",
     "launcher": "inline",
     "seed": 0,
+    "path": "shipped",
+    "format": "hh",
+    "test_path": None,
     "self_evolve": {"max_loops": None},
     **reward(0),
 }

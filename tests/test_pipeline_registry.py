@@ -43,25 +43,46 @@ def test_a_loop_goes_on_from_the_one_before(loop):
 
 
 def test_only_evaluation_reads_test_pairs_and_audit():
-    road = register_pipelines()["self_evolve"]
-    readers = {node.name for node in road.nodes if HIDDEN & set(node.inputs)}
+    finished = register_pipelines()["self_evolve"]
+    readers = {node.name for node in finished.nodes if HIDDEN & set(node.inputs)}
 
-    evaluation = {"score_test", "evaluate_loops", "diagnose", "score_further", "report"}
+    evaluation = {
+        "score_test",
+        "evaluate_loops",
+        "diagnose",
+        "score_benchmarks",
+        "report",
+    }
     assert readers == evaluation
     assert all(
-        "evaluation" in road.filter(node_names=[n]).nodes[0].tags for n in readers
+        "evaluation" in finished.filter(node_names=[n]).nodes[0].tags for n in readers
     )
 
 
-def test_every_pipeline_starts_from_the_raw_preferences():
-    for name, found in register_pipelines().items():
-        free = {each for each in found.inputs() if not each.startswith("params:")}
-        # What the project's hook adds to every catalog, empty or not.
-        assert free - {"judge_credentials"} == {"raw_preferences"}, name
+RUNS = ("__default__", "self_evolve", "policy")
+COMPARISONS = ("ablations", "label_efficiency", "policy_comparison")
 
 
-def test_of_the_policys_road_only_its_evaluation_reads_test_pairs():
-    road = register_pipelines()["ppo"]
-    readers = {node.name for node in road.nodes if HIDDEN & set(node.inputs)}
+@pytest.mark.parametrize("name", [*RUNS, *COMPARISONS])
+def test_starts_from_the_raw_preferences(name):
+    found = register_pipelines()[name]
+    free = {each for each in found.inputs() if not each.startswith("params:")}
+    # What the project's hook adds to every catalog, empty or not.
+    assert free - {"judge_credentials"} == {"raw_preferences"}
+
+
+def test_steps_are_registered_as_themselves():
+    """No step brings another one along, and together they are the whole."""
+    known = register_pipelines()
+    others = {*RUNS, *COMPARISONS, "results"}
+    steps = {name: set(known[name].nodes) for name in known.keys() - others}
+    assert sum(map(len, steps.values())) == len(set().union(*steps.values()))
+    whole = set(known["self_evolve"].nodes) | set(known["policy"].nodes)
+    assert set().union(*steps.values()) == whole
+
+
+def test_of_the_policys_run_only_its_evaluation_reads_test_pairs():
+    finished = register_pipelines()["policy"]
+    readers = {node.name for node in finished.nodes if HIDDEN & set(node.inputs)}
 
     assert readers == {"answer"}

@@ -1,4 +1,4 @@
-"""How parameters come together: base, environment, preset, command line."""
+"""How parameters come together: base, presets, environment, command line."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from omegaconf import OmegaConf
 
 from ser_kedro.errors import ParameterError
 from ser_kedro.pipelines.self_evolve.loops import MAX_LOOPS_VARIABLE, max_loops
-from ser_kedro.store.json_io import read_json, write_json
 
 # Parameters that describe the user's own data, remembered for kedro-viz and notebooks.
 OWN = ("path", "format", "test_path")
 # Parameters of one word on the command line, whose fields a preset spells out.
 NAMED = ("model", "launcher")
+# The format of the demo, which has no file.
+_DEMO = "demo_world"
 # The preset of a model that is none.
 _FALLBACK = "pretrained"
-_NAME = re.compile(r"[\w-][\w.-]*")
+# Those that begin with an underscore are there to be extended alone.
+_NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 _KINDS = {"model": str, "launcher": str, "seed": int}
 _EXAMPLES = {"model": "demo", "launcher": "inline", "seed": "0"}
 # A path that cannot be a hub id: hidden, absolute, of three parts or with a slash last.
@@ -29,25 +31,27 @@ _PLACE = re.compile(r"[./~]|[^/]+/$|[^/]+/[^/]+/")
 
 
 class ProjectConfigLoader(OmegaConfigLoader):
-    """``OmegaConfigLoader`` with presets and two resolvers.
+    """``OmegaConfigLoader`` with presets, remembered data and a resolver.
 
     A preset is a set of parameters with a name, ``conf/base/presets/model/NAME.yml``
-    or ``.../launcher/NAME.yml``. Parameters are merged in the order base, presets,
-    environment, ``--params``: what comes later wins, whatever comes before. A model
-    that is no preset (a hub id, a folder) takes the preset ``pretrained``; a launcher
-    must be one.
+    or ``.../launcher/NAME.yml``; it may ``extends`` another one. Parameters are merged
+    in the order base, presets, environment, remembered data, ``--params``: what comes
+    later wins, whatever comes before. A model that is no preset (a hub id, a folder)
+    takes the preset ``pretrained``; a launcher must be one.
 
-    ``${params:a.b}`` in a catalog is the parameter ``a.b``; ``${last_used:path}`` in
-    parameters is what the environment's data were when they were last given.
+    An environment whose data are the user's own (it has no ``format``) remembers those
+    that were given last in ``conf/local/ENV.yml``.
+
+    ``${params:a.b}`` in a catalog is the parameter ``a.b``.
     """
 
     def __init__(self, conf_source: str, *args: Any, **kwargs: Any) -> None:
         """Take what ``OmegaConfigLoader`` takes."""
         super().__init__(conf_source, *args, **kwargs)
         self._composed: dict[str, Any] | None = None
+        self._remembers = False
         self._check_env()
         OmegaConf.register_new_resolver("params", self._parameter, replace=True)
-        OmegaConf.register_new_resolver("last_used", self._last_used, replace=True)
 
     def __getitem__(self, key: str) -> dict[str, Any]:
         """Return a configuration by its key, as the base class does.
@@ -61,30 +65,54 @@ class ProjectConfigLoader(OmegaConfigLoader):
             self._composed = super().__getitem__(key)
         return self._composed
 
-    @property
-    def last_used_file(self) -> Path:
-        """Where the environment's own data are remembered."""
-        root = self["globals"]["data_root"]
-        return Path(self.conf_source).parent / root / "last_used.json"
-
     def remember_data(self) -> None:
-        """Remember the data that ``--params`` gave, if it gave any."""
-        if set(OWN) & set(self.runtime_params or {}):
-            own = {name: self["parameters"].get(name) for name in OWN}
-            write_json(self.last_used_file, own)
+        """Remember the data that ``--params`` gave, in an environment of one's own."""
+        own = {name: self["parameters"][name] for name in OWN}
+        given = set(OWN) & set(self.runtime_params or {})
+        if not (given and self._remembers and Path(self.conf_source).is_dir()):
+            return
+        text = f"# The data that --env {self.env} was given last.\n"
+        self._remembered_file.write_text(text + OmegaConf.to_yaml(own), "utf-8")
+
+    @property
+    def _remembered_file(self) -> Path:
+        return Path(self.conf_source) / self.default_run_env / f"{self.env}.yml"
+
+    def _remembered(self, env: Any, given: Any) -> Any:
+        """Return the data that were given last, where others are not given now.
+
+        A new file replaces all of it: an old test set must not be joined to it.
+        """
+        self._remembers = "format" in env and env["format"] is None
+        if (
+            not self._remembers
+            or "path" in given
+            or not self._remembered_file.is_file()
+        ):
+            return OmegaConf.create()
+        return OmegaConf.load(self._remembered_file)
 
     def _check_env(self) -> None:
         base = self._get_conf_env_path(self.base_env)
         source = base.removesuffix(f"/{self.base_env}")
         if not self.env or not self._fs.isdir(base):
             return
-        if self._fs.isdir(f"{source}/{self.env}"):
+        # Folders such as conf/launch hold something else.
+        known = {
+            "/".join(Path(file).parts[-depth - 1 : -1])
+            for depth, pattern in ((1, "*"), (2, "*/*"))
+            for file in self._fs.glob(f"{source}/{pattern}/globals.yml")
+        }
+        if self.env in {*known, self.default_run_env}:
             return
-        files = self._fs.glob(f"{source}/*/globals.yml")
-        known = ", ".join(sorted(Path(file).parent.name for file in files))
+        if any(self._fs.glob(f"{source}/{self.env}/*parameters*.yml")):
+            raise ParameterError(
+                f"--env {self.env}: {source}/{self.env} has no globals.yml; add one"
+                f" that says where its results go, such as data_root: data/{self.env}"
+            )
         raise ParameterError(
             f"--env {self.env}: no such environment in {self.conf_source}; choose one"
-            f" of {known}"
+            f" of {', '.join(sorted(known))}"
         )
 
     def _resolve_from_raw_config(
@@ -103,15 +131,18 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def _compose(self, base: Any, env: Any, given: Any) -> dict[str, Any]:
         shown = self.env or self.default_run_env
-        _check_sections(env, {*OWN, *base}, shown)
         chosen: Any = OmegaConf.merge(base, env, given)
         _check_choices({name: chosen[name] for name in _KINDS})
+        _check_own_env(OmegaConf.merge(base, env), given)
         presets = [self._preset(kind, chosen[kind]) for kind in NAMED]
+        remembered = self._remembered(env, given)
         # One word each, which the preset has spelt out.
         layers = [OmegaConf.masked_copy(part, [*_others(part)]) for part in (base, env)]
-        known = OmegaConf.merge(layers[0], *presets, layers[1])
+        known = OmegaConf.merge(layers[0], *presets, layers[1], remembered)
         runtime = OmegaConf.masked_copy(given, [*_others(given)])
-        _check_known(_plain(runtime), _plain(known), shown)
+        below = _plain(OmegaConf.merge(layers[0], *presets))
+        _check_known(_plain(layers[1]), below, f"conf/{shown}:")
+        _check_known(_plain(runtime), _plain(known), "--params")
         composed: dict[str, Any] = _plain(OmegaConf.merge(known, runtime))
         _check_loops(composed)
         _check_own(composed)
@@ -119,30 +150,29 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def _preset(self, kind: str, name: str) -> Any:
         folder = f"{self._get_conf_env_path(self.base_env)}/presets/{kind}"
-        file = f"{folder}/{name}.yml"
         # A name, not a path: a file elsewhere must not become a preset.
-        if not _NAME.fullmatch(name) or not self._fs.isfile(file):
-            if kind == "launcher":
-                known = [Path(each).stem for each in self._fs.glob(f"{folder}/*.yml")]
-                raise _unknown_launcher(name, known)
-            file = f"{folder}/{_FALLBACK}.yml"
-        with self._fs.open(file, "r", encoding="utf-8") as stream:
-            preset = OmegaConf.load(stream)
+        if _NAME.fullmatch(name) and self._fs.isfile(f"{folder}/{name}.yml"):
+            preset = self._read_preset(folder, name)
+        elif kind == "launcher":
+            known = [Path(each).stem for each in self._fs.glob(f"{folder}/[!_]*.yml")]
+            raise _unknown_launcher(name, known)
+        else:
+            preset = self._read_preset(folder, _FALLBACK)
         # A preset may stand for a hub id; any other name is the model's own.
         return OmegaConf.merge({kind: {"name": name}}, preset)
+
+    def _read_preset(self, folder: str, name: str) -> Any:
+        with self._fs.open(f"{folder}/{name}.yml", "r", encoding="utf-8") as stream:
+            preset: Any = OmegaConf.load(stream)
+        if (parent := preset.pop("extends", None)) is None:
+            return preset
+        return OmegaConf.merge(self._read_preset(folder, parent), preset)
 
     def _parameter(self, path: str) -> Any:
         value: Any = self["parameters"]
         for name in path.split("."):
             value = value[name]
         return value
-
-    def _last_used(self, name: str) -> Any:
-        # Data given now replace the remembered ones altogether: an old test set must
-        # not be joined to a new file.
-        if "path" in (self.runtime_params or {}) or not self.last_used_file.is_file():
-            return None
-        return read_json(self.last_used_file).get(name)
 
 
 def _plain(config: Any) -> Any:
@@ -160,14 +190,6 @@ def _unknown_launcher(name: str, known: list[str]) -> ParameterError:
     return ParameterError(f"launcher={name}: no such launcher{hint} (known: {choices})")
 
 
-def _check_sections(env: Any, known: set[str], shown: str) -> None:
-    # Below the first level, the models of typed parameters refuse what is unknown.
-    for name in env.keys() - known:
-        close = difflib.get_close_matches(name, known, 1)
-        hint = f"did you mean {close[0]}?" if close else "conf/base lists them all"
-        raise ParameterError(f"{name}: no such parameter (conf/{shown}); {hint}")
-
-
 def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
     for name, value in tree.items():
         yield f"{prefix}{name}"
@@ -176,27 +198,25 @@ def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
 
 
 def _check_known(
-    given: dict[str, Any], known: dict[str, Any], env: str, prefix: str = ""
+    given: dict[str, Any], known: dict[str, Any], place: str, prefix: str = ""
 ) -> None:
+    """Refuse what is not known below; an empty section of base is open to any name."""
     for name, value in given.items():
         path = f"{prefix}{name}"
         if name not in known:
             everything = [f"{prefix}{leaf}" for leaf in _leaves(known)]
             close = difflib.get_close_matches(path, everything, 1, 0.6)
-            hint = f"did you mean {close[0]}?" if close else "conf/ lists them all"
-            if path in OWN:
-                hint = "data of your own need --env own"
-            raise ParameterError(
-                f"--params {path}: no such parameter in environment {env}; {hint}"
-            )
-        if not isinstance(known[name], dict) or path in NAMED:
+            hint = f"did you mean {close[0]}?" if close else "conf/base lists them all"
+            raise ParameterError(f"{place} {path}: no such parameter; {hint}")
+        inside = known[name]
+        if value is None or not (inside and isinstance(inside, dict)) or path in NAMED:
             continue
         if not isinstance(value, dict):
             raise ParameterError(
-                f"--params {path}={value}: {path} has parameters of its own, such as"
-                f" {path}.{next(iter(known[name]))}"
+                f"{place} {path}={value}: {path} has parameters of its own, such as"
+                f" {path}.{next(iter(inside))}"
             )
-        _check_known(value, known[name], env, f"{path}.")
+        _check_known(value, inside, place, f"{path}.")
 
 
 def _check_choices(parameters: dict[str, Any]) -> None:
@@ -224,6 +244,13 @@ def _check_loops(parameters: dict[str, Any]) -> None:
             f"self_evolve.max_loops={wanted}: the graph has {max_loops()} loops; set"
             f" the environment variable {MAX_LOOPS_VARIABLE}={wanted}"
         )
+
+
+def _check_own_env(known: Any, given: Any) -> None:
+    # The demo's results must not be mixed with those of somebody's data.
+    own = [name for name in OWN if name in given]
+    if own and known["format"] == _DEMO:
+        raise ParameterError(f"--params {own[0]}: data of your own need --env own")
 
 
 def _check_own(parameters: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 
 class SerKedroError(Exception):
-    """Base of every error that a user can cause or mend; exit code 2."""
+    """Base of every error that a user can cause or fix; exit code 2."""
 
 
 class ParameterError(SerKedroError):
@@ -26,7 +26,7 @@ class StoreError(SerKedroError):
 
 
 class LaunchError(SerKedroError):
-    """A job that ran in processes of its own did not come to its end.
+    """A job that ran in processes of its own did not finish.
 
     Attributes:
         command: The launcher's argument list.
@@ -57,4 +57,4 @@ class JudgeError(SerKedroError):
 
 
 class PolicyError(SerKedroError):
-    """The training of a policy has left the finite numbers."""
+    """The training of a policy diverged (NaN or infinity)."""

@@ -10,27 +10,38 @@ from typing import Any
 from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
-from kedro.io import CatalogProtocol, MemoryDataset
+from kedro.framework.project import pipelines
+from kedro.io import AbstractVersionedDataset, CatalogProtocol, MemoryDataset
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
+from kedro_datasets.partitions import PartitionedDataset
 from pydantic import SecretStr
 
 from ser_kedro.configuration import ProjectConfigLoader
-from ser_kedro.store.references import PROJECT_VARIABLE
+from ser_kedro.errors import DataError
+from ser_kedro.launch.command import check_installed
+from ser_kedro.store.layout import PROJECT_VARIABLE
 
 SUMMARY = "evolution_summary"
 JUDGE = "judge"
+LAUNCHER = "params:launcher"
+# The tag of the node that reads the raw data to their end.
+READS_DATA = "reads_data"
+# What earlier runs leave, unlike the raw data.
+_MADE = (AbstractVersionedDataset, PartitionedDataset)
+# The runs that start from the raw preferences.
+_WHOLE = ("self_evolve", "policy", "ablations")
 
 
 class ProjectHooks:
-    """Tell jobs where the project is, remember own data, print the summary."""
+    """Tell jobs where the project is, check inputs, print the summary."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
         """Set the project's root for this process and its children."""
         os.environ[PROJECT_VARIABLE] = str(context.project_path)
         self._loader = context.config_loader
-        # A table whose file is replaced by a newer version is no mistake of the user.
+        # A table whose file is replaced by a newer version is expected.
         warnings.filterwarnings("ignore", module="kedro.io.core")
 
     @hook_impl
@@ -45,9 +56,27 @@ class ProjectHooks:
         catalog[f"{JUDGE}_credentials"] = MemoryDataset(secret, metadata=layer)
 
     @hook_impl
+    def before_pipeline_run(
+        self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
+    ) -> None:
+        """Refuse a run that could not finish.
+
+        Raises:
+            DataError: If an input has no version, or refers to what is gone.
+            ParameterError: If the launcher's software is missing.
+        """
+        inputs = pipeline.inputs()
+        if LAUNCHER in inputs:
+            check_installed(catalog.load(LAUNCHER))
+        for name in sorted(inputs):
+            dataset = catalog.get(name)
+            if isinstance(dataset, _MADE) and not dataset.exists():
+                raise DataError(_nothing_to_read(name, run_params["env"]))
+
+    @hook_impl
     def after_node_run(self, node: Node) -> None:
         """Remember the user's own data once they have been read to the end."""
-        if node.name == "split" and isinstance(self._loader, ProjectConfigLoader):
+        if READS_DATA in node.tags and isinstance(self._loader, ProjectConfigLoader):
             self._loader.remember_data()
 
     @hook_impl
@@ -57,8 +86,18 @@ class ProjectHooks:
             print(f"\n{catalog.load(SUMMARY)}")
 
 
+def _nothing_to_read(name: str, env: str | None) -> str:
+    makers = (run for run in _WHOLE if name in pipelines[run].all_outputs())
+    # The files of several runs are the output of none.
+    options = f" --env {env}" if env else ""
+    return (
+        f"{name}: nothing was made yet, or it is no longer in the store; run kedro run"
+        f" --pipelines {next(makers, _WHOLE[-1])}{options} first"
+    )
+
+
 def _local_credentials(conf: str | Path) -> dict[str, Any]:
-    # Under --env NAME Kedro reads conf/NAME in the place of conf/local, but whose key
+    # Under --env NAME Kedro reads conf/NAME in place of conf/local, but whose key
     # it is does not depend on the data.
     try:
         found: dict[str, Any] = OmegaConfigLoader(

@@ -1,4 +1,4 @@
-"""The registered pipelines; each includes what it needs upstream."""
+"""The registered pipelines: each step as itself, and the runs that join them."""
 
 from kedro.pipeline import Pipeline
 
@@ -8,6 +8,7 @@ from ser_kedro.pipelines import (
     evaluation,
     policy_evaluation,
     ppo,
+    results,
     seed_rm,
     self_evolve,
     sft,
@@ -15,22 +16,33 @@ from ser_kedro.pipelines import (
 
 
 def register_pipelines() -> dict[str, Pipeline]:
-    """Return the pipelines by name. What is finished already is reused, not redone."""
-    split = data_split.create_pipeline()
-    language_model = split + sft.create_pipeline()
-    seed = language_model + seed_rm.create_pipeline()
-    road = seed + self_evolve.create_pipeline() + evaluation.create_pipeline()
-    policy = seed + self_evolve.create_pipeline() + ppo.create_pipeline()
-    policy += policy_evaluation.create_pipeline()
+    """Return the pipelines by name. What is finished already is reused, not redone.
+
+    ``self_evolve``, which is the default, ``policy`` and the comparisons start from
+    the raw preferences. The others are single steps, which read from the catalog what
+    the steps before them made.
+    """
+    steps = {
+        "data_split": data_split.create_pipeline(),
+        "sft": sft.create_pipeline(),
+        "seed_rm": seed_rm.create_pipeline(),
+        "loops": self_evolve.create_pipeline(),
+        "evaluation": evaluation.create_pipeline(),
+        "ppo": ppo.create_pipeline(),
+        "policy_evaluation": policy_evaluation.create_pipeline(),
+    }
+    reward_model = sum(
+        (steps[name] for name in ("data_split", "sft", "seed_rm", "loops")),
+        start=Pipeline([]),
+    )
+    evolved = reward_model + steps["evaluation"]
     return {
-        "__default__": road,
-        "data_split": split,
-        "sft": language_model,
-        "seed_rm": seed,
-        "self_evolve": road,
-        "evaluation": road,
-        "ppo": policy,
-        "policy_evaluation": policy,
-        "evidence": ablations.create_pipeline(),
+        "__default__": evolved,
+        "self_evolve": evolved,
+        "policy": reward_model + steps["ppo"] + steps["policy_evaluation"],
+        **steps,
+        "ablations": ablations.create_pipeline(),
         "label_efficiency": ablations.create_efficiency_pipeline(),
+        "policy_comparison": ablations.create_policy_pipeline(),
+        "results": results.create_pipeline(),
     }

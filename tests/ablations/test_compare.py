@@ -5,48 +5,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_kedro.ablations.compare import compare, fieller, gap_closed, holm
+from ser_kedro.ablations.compare import compare, gap_closed
 from ser_kedro.ablations.outcomes import Outcomes
 from ser_kedro.evaluation.params import EvaluationParams
+from ser_kedro.statistics.corrections import holm
 from ser_kedro.statistics.intervals import Cells, Components, infer
 from ser_kedro.statistics.power import Guess, before, smallest_difference
+from ser_kedro.statistics.ratio import fieller
 
 PARAMS = EvaluationParams()
-ARMS = {"random_labels": 0.0, "seed": 0.6, "ser": 0.85, "leaky": 1.0, "full": 1.4}
+METHODS = {"random_labels": 0.0, "seed": 0.6, "ser": 0.85, "leaky": 1.0, "full": 1.4}
 
 
 @pytest.fixture(scope="module")
-def arms(simulated):
-    table, truth = simulated(ARMS, prompts=400)
-    return {row.arm: row for row in compare(Outcomes(table, "demo"), PARAMS)}, truth
+def methods(simulated):
+    table, truth = simulated(METHODS, prompts=400)
+    return {row.method: row for row in compare(Outcomes(table, "demo"), PARAMS)}, truth
 
 
-def test_accuracies_hold_the_truth(arms):
-    rows, truth = arms
-    assert set(rows) == set(ARMS)
+def test_accuracies_hold_the_truth(methods):
+    rows, truth = methods
+    assert set(rows) == set(METHODS)
     for name, row in rows.items():
         assert row.accuracy.low <= truth[name, 0.15] <= row.accuracy.high
         assert row.accuracy.low < row.accuracy.value < row.accuracy.high
 
 
-def test_a_planted_gain_is_found(arms):
-    rows, truth = arms
+def test_a_planted_gain_is_found(methods):
+    rows, truth = methods
     assert rows["ser"].verdict == "gain"
     gain = truth["ser", 0.15] - truth["seed", 0.15]
     assert rows["ser"].difference.low <= gain <= rows["ser"].difference.high
 
 
-def test_a_planted_loss_is_found(arms):
-    assert arms[0]["random_labels"].verdict == "loss"
+def test_a_planted_loss_is_found(methods):
+    assert methods[0]["random_labels"].verdict == "loss"
 
 
-def test_the_seed_is_not_compared_with_itself(arms):
-    seed = arms[0]["seed"]
+def test_the_seed_is_not_compared_with_itself(methods):
+    seed = methods[0]["seed"]
     assert (seed.difference, seed.p, seed.verdict, seed.gap_closed) == (None,) * 4
 
 
-def test_gap_closed_holds_the_truth(arms):
-    rows, truth = arms
+def test_gap_closed_holds_the_truth(methods):
+    rows, truth = methods
     low, high = truth["seed", 0.15], truth["full", 0.15]
     share = (truth["ser", 0.15] - low) / (high - low)
     gap = rows["ser"].gap_closed
@@ -63,12 +65,12 @@ def test_no_difference_is_never_called_a_gain(simulated):
         (row,) = (r for r in compare(Outcomes(table, "demo"), PARAMS) if r.p)
         verdicts.append(row.verdict)
         if not row.difference.excludes_zero:
-            assert row.verdict == "not resolved"
-    assert verdicts.count("not resolved") >= 17
+            assert row.verdict == "not significant"
+    assert verdicts.count("not significant") >= 17
 
 
 def test_one_of_many_chance_findings_is_not_a_gain(simulated):
-    """With ten arms that do nothing, some interval excludes zero now and then."""
+    """With ten methods that do nothing, some interval excludes zero now and then."""
     names = {f"nothing_{n}": 0.6 for n in range(10)}
     excluded = gains = 0
     for seed in range(15):
@@ -76,27 +78,27 @@ def test_one_of_many_chance_findings_is_not_a_gain(simulated):
         rows = [r for r in compare(Outcomes(table, "demo"), PARAMS) if r.p is not None]
         assert all(row.holm >= row.p for row in rows)
         excluded += sum(row.difference.excludes_zero for row in rows)
-        gains += sum(row.verdict != "not resolved" for row in rows)
+        gains += sum(row.verdict != "not significant" for row in rows)
     assert excluded > gains
     assert gains <= 2
 
 
-def test_an_arm_that_kept_the_seed_is_not_resolved(simulated):
+def test_a_method_that_kept_the_seed_is_not_significant(simulated):
     table, _ = simulated({"seed": 0.6}, prompts=30)
     frame = table.to_pandas()
-    again = frame.assign(arm="ser")
+    again = frame.assign(method="ser")
     import pandas as pd
     import pyarrow as pa
 
     both = pa.Table.from_pandas(pd.concat([frame, again]), table.schema)
-    row = {r.arm: r for r in compare(Outcomes(both, "demo"), PARAMS)}["ser"]
+    row = {r.method: r for r in compare(Outcomes(both, "demo"), PARAMS)}["ser"]
     assert (row.difference.value, row.difference.low, row.difference.high) == (0, 0, 0)
-    assert row.verdict == "not resolved" and row.same
+    assert row.verdict == "not significant" and row.same
     assert row.smallest is None
 
 
 def test_an_accuracy_stays_between_0_and_1(simulated):
-    table, _ = simulated({"seed": 0.6}, prompts=2, draws=2, draw=0.5, seed=3)
+    table, _ = simulated({"seed": 0.6}, prompts=2, seeds=2, spread=0.5, seed=3)
     (row,) = compare(Outcomes(table, "demo"), PARAMS)
     assert (row.accuracy.low, row.accuracy.high) == (0, 1)
 
@@ -112,7 +114,7 @@ def test_without_full_labels_there_is_no_gap(simulated):
 
 
 def test_fieller_against_its_formula():
-    """One draw, so that variances are those of the prompts and freedom is fixed."""
+    """One spread, so that variances are those of the prompts and freedom is fixed."""
     rng = np.random.default_rng(0)
     whole = 1 + 0.8 * rng.normal(size=(1, 60))
     part = 0.4 * whole + 0.5 * rng.normal(size=(1, 60))
@@ -147,14 +149,14 @@ def test_holm_never_lowers_a_p_and_keeps_their_order(values):
 def test_the_smallest_difference_is_found_as_often_as_it_says(simulated):
     """A difference of just that size, planted 200 times, is found in about 80 %."""
     rng = np.random.default_rng(0)
-    known = Components(draw=0.01**2, prompt=0.0, rest=0.15)
-    draws, prompts = 5, 200
-    contrast = known.contrast(draws, prompts, crossed=True)
+    known = Components(seed=0.01**2, prompt=0.0, rest=0.15)
+    seeds, prompts = 5, 200
+    contrast = known.contrast(seeds, prompts, crossed=True)
     planted = smallest_difference(contrast, PARAMS)
-    shape = (400, draws, prompts)
+    shape = (400, seeds, prompts)
     values = (
         planted
-        + 0.01 * rng.normal(size=(400, draws, 1))
+        + 0.01 * rng.normal(size=(400, seeds, 1))
         + np.sqrt(0.15) * rng.normal(size=shape)
     )
     found = infer(Cells(values, np.ones(shape[1:]))).p_value < 0.05
@@ -174,12 +176,12 @@ def test_more_comparisons_and_fewer_draws_show_less():
 
 def test_power_is_said_before_a_comparison():
     groups = np.repeat([f"g{n}" for n in range(136)], 3)
-    said = before(groups, draws=5, comparisons=9, crossed=True, params=PARAMS)
-    assert said.startswith("408 test pairs of 136 prompts and 5 draws can show")
-    assert "among 9 comparisons; by the guess that arms disagree on 20%" in said
+    said = before(groups, seeds=5, comparisons=9, crossed=True, params=PARAMS)
+    assert said.startswith("408 test pairs of 136 prompts and 5 seeds can show")
+    assert "among 9 comparisons; by the guess that methods disagree on 20%" in said
     pilot = Components(0.0, 0.0, 0.1)
     told = before(
-        groups, draws=5, comparisons=9, crossed=True, params=PARAMS, pilot=pilot
+        groups, seeds=5, comparisons=9, crossed=True, params=PARAMS, pilot=pilot
     )
     assert told.endswith("by the variances measured before.")
     assert said != told

@@ -18,13 +18,13 @@ def level(share):
 
 def curve(simulated, factor, **options):
     """Evolution is as good as ``factor`` times the labels."""
-    arms = {("seed", share): level(share) for share in SHARES}
-    arms |= {("ser", share): level(share * factor) for share in SHARES}
-    return Outcomes(simulated(arms, **options)[0], "demo")
+    methods = {("seed", share): level(share) for share in SHARES}
+    methods |= {("ser", share): level(share * factor) for share in SHARES}
+    return Outcomes(simulated(methods, **options)[0], "demo")
 
 
 def test_a_planted_saving_is_found(simulated):
-    outcomes = curve(simulated, 2.0, prompts=1500, pairs=1, draw=0.0)
+    outcomes = curve(simulated, 2.0, prompts=1500, pairs=1, spread=0.0)
     found = {saving.share: saving for saving in savings(outcomes, PARAMS)}
     assert set(found) == set(SHARES[:-1])
     one = found[0.15]
@@ -48,9 +48,9 @@ def test_intervals_hold_the_truth_mostly(simulated):
 
 
 def test_the_gain_over_the_whole_curve(simulated):
-    better = mean_gain(curve(simulated, 2.0, prompts=600, pairs=1, draw=0.0), PARAMS)
+    better = mean_gain(curve(simulated, 2.0, prompts=600, pairs=1, spread=0.0), PARAMS)
     assert better.verdict() == "a gain"
-    none = curve(simulated, 1.0, prompts=600, pairs=1, draw=0.0)
+    none = curve(simulated, 1.0, prompts=600, pairs=1, spread=0.0)
     assert abs(mean_gain(none, PARAMS).value) < 0.02
     differences = [
         float(infer(none.cells({("ser", z): 1, ("seed", z): -1})).value) for z in SHARES
@@ -58,25 +58,25 @@ def test_the_gain_over_the_whole_curve(simulated):
     assert mean_gain(none, PARAMS).value == pytest.approx(np.mean(differences))
 
 
-def test_no_saving_is_not_resolved(simulated):
+def test_no_saving_is_not_significant(simulated):
     outcomes = curve(simulated, 1.0, prompts=300, pairs=1)
     unresolved = [not saving.resolved for saving in savings(outcomes, PARAMS)]
     assert sum(unresolved) >= len(unresolved) - 1
     one = savings(outcomes, PARAMS)[2]
-    assert "cannot be resolved on this test set" in sentence(one, 2000)
+    assert "is not significant on this test set" in sentence(one, 2000)
 
 
 def test_a_seed_model_that_was_kept_saves_nothing(simulated):
     table = simulated({("seed", share): level(share) for share in SHARES})[0]
-    kept = pa.Table.from_pandas(table.to_pandas().assign(arm="ser"), table.schema)
+    kept = pa.Table.from_pandas(table.to_pandas().assign(method="ser"), table.schema)
     found = savings(Outcomes(pa.concat_tables([table, kept]), "demo"), PARAMS)
     assert len(found) == len(SHARES) - 1
     assert all(one.same and not one.resolved for one in found)
-    assert sentence(found[0]).endswith("one that answers alike: it saves none.")
+    assert sentence(found[0]).endswith("makes identical predictions: it saves none.")
 
 
 def test_evolution_that_does_harm_costs_labels(simulated):
-    outcomes = curve(simulated, 0.3, prompts=1000, pairs=2, draw=0.0)
+    outcomes = curve(simulated, 0.3, prompts=1000, pairs=2, spread=0.0)
     one = {saving.share: saving for saving in savings(outcomes, PARAMS)}[0.3]
     assert one.resolved and one.high < 0.3
     assert sentence(one).endswith("it costs labels.")
@@ -96,5 +96,5 @@ def test_one_share_is_no_curve(simulated):
 
 @pytest.mark.parametrize("crossed", [True, False])
 def test_worlds_redrawn_or_not(simulated, crossed):
-    outcomes = curve(simulated, 2.0, prompts=200, pairs=1, crossed=crossed, draws=4)
+    outcomes = curve(simulated, 2.0, prompts=200, pairs=1, crossed=crossed, seeds=4)
     assert len(savings(outcomes, PARAMS)) == len(SHARES) - 1

@@ -1,14 +1,20 @@
-"""Means of the loops over draws."""
+"""Means of the loops over seeds."""
 
 import pytest
 
 from ser_kedro.ablations.loop_table import loops_table, loops_text
 
 
-def row(arm, seed, loop, accuracy, **known):
+def row(method, seed, loop, accuracy, **known):
     unknown = {"selected": 0, "self_label_accuracy": None, "kept": False}
-    where = {"data": "demo", "share": 0.15, "arm": arm, "seed": seed, "loop": loop}
-    return where | {"loop_accuracy": accuracy} | unknown | known
+    where = {
+        "data": "demo",
+        "share": 0.15,
+        "method": method,
+        "seed": seed,
+        "loop": loop,
+    }
+    return where | {"loop": loop, "loop_accuracy": accuracy} | unknown | known
 
 
 HISTORY = [
@@ -26,7 +32,7 @@ HISTORY = [
 
 def test_means_over_the_draws_that_trained_a_model():
     table = loops_table(HISTORY)
-    assert table[["arm", "loop", "draws"]].values.tolist() == [
+    assert table[["method", "loop", "seeds"]].values.tolist() == [
         ["ser", 0, 2],
         ["ser", 1, 2],
         ["ser", 2, 1],

@@ -13,16 +13,16 @@ def table(simulated):
     return simulated(LEVELS, prompts=20)[0]
 
 
-def test_arms_and_shares(table):
+def test_methods_and_shares(table):
     outcomes = Outcomes(table, "demo")
     assert outcomes.keys == [("seed", 0.15), ("seed", 0.3), ("ser", 0.15)]
     assert outcomes.shares("seed") == [0.15, 0.3]
-    assert outcomes.draws(("seed", 0.15), ("ser", 0.15)) == [0, 1, 2, 3, 4]
+    assert outcomes.seeds(("seed", 0.15), ("ser", 0.15)) == [0, 1, 2, 3, 4]
 
 
 def test_cells_hold_the_accuracy(table):
     frame = table.to_pandas()
-    rows = frame[(frame["arm"] == "ser") & (frame["share"] == 0.15)]
+    rows = frame[(frame["method"] == "ser") & (frame["share"] == 0.15)]
     cells = Outcomes(table, "demo").cells({("ser", 0.15): 1})
     right = (rows["chosen_reward"] > rows["rejected_reward"]).mean()
     assert cells.totals.sum() / cells.sizes.sum() == pytest.approx(right)
@@ -61,9 +61,9 @@ def test_worlds_that_are_redrawn_are_nested(simulated):
 
 def test_only_draws_that_all_arms_have(table):
     frame = table.to_pandas()
-    less = frame[~((frame["arm"] == "ser") & (frame["seed"] == 2))]
+    less = frame[~((frame["method"] == "ser") & (frame["seed"] == 2))]
     outcomes = Outcomes(pa.Table.from_pandas(less, table.schema), "demo")
-    assert outcomes.draws(("seed", 0.15), ("ser", 0.15)) == [0, 1, 3, 4]
+    assert outcomes.seeds(("seed", 0.15), ("ser", 0.15)) == [0, 1, 3, 4]
 
 
 def test_data_sets_are_apart(table, simulated):
@@ -82,7 +82,7 @@ def test_what_two_tables_share_counts_once(table):
 def test_a_pair_that_is_there_twice(table):
     other = table.to_pandas().assign(chosen_reward=-1.0)
     both = [table, pa.Table.from_pandas(other, table.schema)]
-    with pytest.raises(DataError, match="one arm has a pair twice, with other rewards"):
+    with pytest.raises(DataError, match="has a pair twice, with other rewards"):
         Outcomes(pa.concat_tables(both), "demo")
 
 
@@ -93,17 +93,17 @@ def test_some_rows_alone(table):
     assert part.keys == outcomes.keys
 
 
-def test_an_arm_that_lacks_pairs(table):
+def test_a_method_that_lacks_pairs(table):
     frame = table.to_pandas()
-    ser = frame[(frame["arm"] == "ser") & (frame["seed"] == 1)]
+    ser = frame[(frame["method"] == "ser") & (frame["seed"] == 1)]
     less = pa.Table.from_pandas(frame.drop(ser.index[:3]), table.schema)
-    with pytest.raises(DataError, match=r"ser at share 0\.15, draw 1 was not tested"):
+    with pytest.raises(DataError, match=r"ser at share 0\.15, seed 1 was not tested"):
         Outcomes(less, "demo")
 
 
-def test_arms_without_a_draw_in_common(table):
+def test_methods_without_a_seed_in_common(table):
     frame = table.to_pandas()
-    keep = (frame["arm"] == "seed") == (frame["seed"] < 2)
+    keep = (frame["method"] == "seed") == (frame["seed"] < 2)
     apart = Outcomes(pa.Table.from_pandas(frame[keep], table.schema), "demo")
-    with pytest.raises(DataError, match="no draw in common of ser at 0.15, seed"):
+    with pytest.raises(DataError, match="no seed in common of ser at 0.15, seed"):
         apart.cells({("ser", 0.15): 1, ("seed", 0.15): -1})

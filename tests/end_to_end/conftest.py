@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TEST_ROAD = ("run", "--env", "test", "--pipelines", "self_evolve")
+SELF_EVOLVE = ("run", "--env", "test", "--pipelines", "self_evolve")
 _OURS = ("SER_KEDRO_", "KEDRO_")
 
 
@@ -104,14 +104,14 @@ def start_kedro():
 
 @pytest.fixture(scope="session")
 def first_run(new_project, kedro):
-    """A copy in which the road ran once, and what it printed; do not write to it."""
+    """A copy in which ``self_evolve`` ran, and what it printed; do not write to it."""
     project = new_project()
-    done = kedro(*TEST_ROAD, cwd=project)
+    done = kedro(*SELF_EVOLVE, cwd=project)
     assert done.returncode == 0, done.stderr
     return project, done
 
 
 @pytest.fixture(scope="session")
-def road(first_run):
-    """A copy in which the road ran once; do not write to it."""
+def finished(first_run):
+    """A copy in which ``self_evolve`` ran once; do not write to it."""
     return first_run[0]

@@ -1,4 +1,4 @@
-"""Whatever people preferred in the pool, the road makes the same model."""
+"""Whatever people preferred in the pool, the run makes the same model."""
 
 import json
 import shutil
@@ -31,7 +31,7 @@ SELECTION_LEAK = """
 
 def _with_people(work):
     def leaky(self, workspace):
-        from ser_kedro.store.references import project_root
+        from ser_kedro.store.layout import project_root
 
         outputs = work(self, workspace)
         tables = []

@@ -8,9 +8,9 @@ import pytest
 
 pytestmark = pytest.mark.end_to_end
 
-ROAD = ("--pipelines", "self_evolve")
-OWN = (*ROAD, "--env", "own", "--params")
-DEMO = (*ROAD, "--env", "test", "--params")
+RUN = ("--pipelines", "self_evolve")
+OWN = (*RUN, "--env", "own", "--params")
+DEMO = (*RUN, "--env", "test", "--params")
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +74,14 @@ def test_own_data(line_of, params, said):
 
 
 def test_own_data_not_yet_given(line_of):
-    line = line_of(*ROAD, "--env", "own")
+    line = line_of(*RUN, "--env", "own")
     assert "no data yet" in line and "--params path=FILE,format=FORMAT" in line
 
 
 @pytest.mark.parametrize(
     ("params", "said"),
     [
-        ("sed=3", ["--params sed:", "environment test", "did you mean seed?"]),
+        ("sed=3", ["--params sed:", "no such parameter", "did you mean seed?"]),
         ("reward.epoch=3", ["--params reward.epoch:", "did you mean reward.epochs?"]),
         ("data.world.pear=3", ["did you mean data.world.pairs?"]),
         ("qqqq=3", ["--params qqqq:", "conf/"]),
@@ -124,6 +124,17 @@ def test_parameters(line_of, params, said):
     [
         (("--env", "nosuch"), ["--env nosuch:", "base", "hh_rlhf", "own", "test"]),
         (("--pipelines", "self_evolv"), ["self_evolv:", "did you mean self_evolve?"]),
+        (
+            ("--pipelines", "ppo", "--env", "test"),
+            [
+                "nothing was made yet",
+                "--pipelines self_evolve --env test first",
+            ],
+        ),
+        (
+            ("--from-nodes", "score_test"),
+            ["audit_labels: nothing was made yet", "run --pipelines self_evolve first"],
+        ),
         (("--pipeline", "nosuch"), ["nosuch:", "known:", "self_evolve"]),
         (("--env", "test", "--to-nodes", "nosuch"), ["nosuch"]),
         (("--env", "test", "--from-inputs", "nosuch"), ["nosuch"]),
@@ -133,6 +144,13 @@ def test_parameters(line_of, params, said):
 def test_options(line_of, options, said):
     line = line_of(*options)
     assert all(words in line for words in said), line
+
+
+def test_outside_of_a_project(python, tmp_path):
+    done = python("-m", "ser_kedro", "plan", cwd=tmp_path)
+    assert done.returncode == 2
+    *_, line = done.stderr.splitlines()
+    assert line == f"Error: {tmp_path}: no Kedro project here; go to its folder"
 
 
 @pytest.mark.parametrize("loops", ["zero", "0", "-1", "1.5"])
@@ -145,22 +163,23 @@ def test_loops_of_the_graph(line_of, loops):
     ("text", "said"),
     [
         ("rewrad: {epochs: 3}", ["rewrad:", "conf/mine", "did you mean reward?"]),
-        ("reward: {epoch: 3}", ["reward.epoch=3:", "not permitted"]),
+        ("reward: {epoch: 3}", ["conf/mine: reward.epoch:", "reward.epochs?"]),
         ("reward: {margin: abc}", ["reward.margin=abc:", "valid number"]),
         ("seed: abc", ["seed=abc:", "whole number"]),
-        ("data: {world: {pear: 3}}", ["world.pear", "not permitted"]),
-        ("data: {format: pears}", ["format='pears'", "did you mean pairs?"]),
+        ("data: {world: {pear: 3}}", ["data.world.pear:", "world.pairs?"]),
+        ("data: {format: pairs}", ["conf/mine: data.format:", "no such parameter"]),
+        ("format: pears", ["format='pears'", "did you mean pairs?"]),
     ],
 )
 def test_files_in_conf(line_of, project, text, said):
     folder = project / "conf" / "mine"
     shutil.copytree(project / "conf" / "test", folder, dirs_exist_ok=True)
     (folder / "parameters.yml").write_text(f"model: test\n{text}\n")
-    line = line_of(*ROAD, "--env", "mine")
+    line = line_of(*RUN, "--env", "mine")
     assert all(words in line for words in said), line
 
 
 @pytest.mark.parametrize("env", ["hh_rlhf", "ultrafeedback", "tldr", "stack_overflow"])
 def test_hub_without_a_network(line_of, env):
-    line = line_of(*ROAD, "--env", env)
+    line = line_of(*RUN, "--env", env)
     assert "hub://" in line and "path=FILE" in line

@@ -32,8 +32,8 @@ def test_is_stored_without_outputs(notebook):
         assert cell.outputs == [] and cell.execution_count is None
 
 
-def test_runs(notebook, road, shell):
-    folder = road / "notebooks"
+def test_runs(notebook, finished, shell):
+    folder = finished / "notebooks"
     content = nbformat.read(notebook, as_version=4)
     client = NotebookClient(
         content,
@@ -41,5 +41,5 @@ def test_runs(notebook, road, shell):
         kernel_name="python3",
         resources={"metadata": {"path": str(folder)}},
     )
-    client.execute(env=shell(road, {"KEDRO_ENV": "test"}))
+    client.execute(env=shell(finished, {"KEDRO_ENV": "test"}))
     assert all(c.execution_count for c in content.cells if c.cell_type == "code")

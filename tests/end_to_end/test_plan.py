@@ -49,16 +49,16 @@ def test_starts_nothing(plan, fresh):
     assert files(fresh) == before
 
 
-def test_knows_what_is_done(plan, road):
-    done = plan("--env", "test", cwd=road)
+def test_knows_what_is_done(plan, finished):
+    done = plan("--env", "test", cwd=finished)
     assert done.returncode == 0, done.stderr
-    assert "data_split 1, sft 1, reward_model " in done.stdout
+    assert "data_split 1, reward_model " in done.stdout
     assert "nothing is left to do up to the evaluation." in done.stdout
     assert "Optimiser steps: sft " in done.stdout
 
 
-def test_another_parameter_needs_other_jobs(plan, road):
-    done = plan("--env", "test", "--params", "reward.epochs=3", cwd=road)
+def test_another_parameter_needs_other_jobs(plan, finished):
+    done = plan("--env", "test", "--params", "reward.epochs=3", cwd=finished)
     assert "already: data_split 1, sft 1; next is reward_model." in done.stdout
 
 

@@ -1,4 +1,4 @@
-"""The road to the policy: what it leaves, and what a judge may cost and see."""
+"""The run to the policy: what it leaves, and what a judge may cost and see."""
 
 import json
 import shutil
@@ -9,7 +9,7 @@ from tests.policy_evaluation.judge.test_judge import KEY, SECRET, server  # noqa
 
 pytestmark = pytest.mark.end_to_end
 
-PPO = ("run", "--env", "test", "--pipelines", "ppo")
+PPO = ("run", "--env", "test", "--pipelines", "policy")
 JUDGE = "policy_evaluation.judge"
 SESSION = """
 import json
@@ -37,16 +37,16 @@ KINDS = {
 
 
 @pytest.fixture(scope="module")
-def project(road, tmp_path_factory):
-    """A copy in which the road to the reward model ran."""
+def project(finished, tmp_path_factory):
+    """A copy in which ``self_evolve`` ran."""
     copy = tmp_path_factory.mktemp("policy") / "project"
-    shutil.copytree(road, copy)
+    shutil.copytree(finished, copy)
     return copy
 
 
 @pytest.fixture(scope="module")
 def ran(project, kedro):
-    """What the road to the policy printed."""
+    """What the run to the policy printed."""
     done = kedro(*PPO, cwd=project)
     assert done.returncode == 0, done.stderr
     return done

@@ -1,4 +1,4 @@
-"""The whole road on pairs that nobody here wrote, as small as it goes."""
+"""The whole run on pairs that nobody here wrote, as small as it goes."""
 
 from pathlib import Path
 

@@ -111,14 +111,14 @@ def resumed(killed, tampered, kedro):
     return killed, job, done
 
 
-def test_takes_the_killed_job_up_again(resumed):
+def test_resumes_the_killed_job(resumed):
     _, job, done = resumed
-    assert f"reward_model {job[:12]}: taken up again" in done.stderr
-    assert done.stderr.count("taken up again") == 1
+    assert f" [reward_model {job[:12]}]: resumed" in done.stderr
+    assert done.stderr.count(": resumed") == 1
     # What was finished before the kill was not done again.
     for stage in ("data_split", "sft", "scores", "selection"):
-        assert f"{stage} " in done.stderr.split("taken up again")[0]
-    assert "started" not in done.stderr.split("taken up again")[0]
+        assert f"[{stage} " in done.stderr.split(": resumed")[0]
+    assert "started" not in done.stderr.split(": resumed")[0]
 
 
 def test_goes_on_from_the_checkpoint(resumed, tampered, kedro):

@@ -1,36 +1,13 @@
 """What the command line costs before anything is done, and what it shows."""
 
 import shutil
-from pathlib import Path
 
 import pytest
 import yaml
 
-from ser_kedro.evaluation.params import EvaluationParams
-from ser_kedro.policy.ppo_params import PpoParams
-from ser_kedro.policy_evaluation.judge.params import JudgeParams
-from ser_kedro.policy_evaluation.params import PolicyEvaluationParams
-from ser_kedro.preferences.demo_world.world import WorldParams
-from ser_kedro.preferences.split import SplitParams
-from ser_kedro.self_evolution.params import EvolutionParams
-from ser_kedro.training.params import ModelParams, RewardParams, SftParams
-
 pytestmark = pytest.mark.end_to_end
 
-BASE = Path(__file__).parents[2] / "conf" / "base"
-PRESETS = sorted((BASE / "presets" / "model").glob("*.yml"))
 HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
-# All of base, with the preset of the model above it.
-SECTIONS = {
-    "model": ModelParams,
-    "sft": SftParams,
-    "reward": RewardParams,
-    "self_evolve": EvolutionParams,
-    "data_split": SplitParams,
-    "evaluation": EvaluationParams,
-    "ppo": PpoParams,
-    "policy_evaluation": PolicyEvaluationParams,
-}
 
 
 def described(done):
@@ -57,7 +34,7 @@ def test_starts_without_the_heavy_libraries(snapshot, python, command):
 def test_lists_the_pipelines(snapshot, kedro):
     names = described(kedro("registry", "list", cwd=snapshot))
     assert {"__default__", "data_split", "sft", "seed_rm", "self_evolve"} <= set(names)
-    assert {"evaluation", "ppo", "policy_evaluation"} <= set(names)
+    assert {"evaluation", "ppo", "policy_evaluation", "policy"} <= set(names)
 
 
 def test_describes_loops_with_four_steps(snapshot, kedro):
@@ -85,44 +62,10 @@ def test_a_larger_graph_reuses_the_loops(first_run, kedro, tmp_path):
     env = {"SER_KEDRO_MAX_LOOPS": "5"}
     done = kedro("run", "--env", "test", cwd=project, env=env)
     assert done.returncode == 0, done.stderr
-    trained = [line for line in done.stderr.splitlines() if " reward_model " in line]
+    trained = [line for line in done.stderr.splitlines() if "[reward_model " in line]
     assert len(trained) >= 3
     assert all(line.endswith(": reused") for line in trained[:-1])
     assert any(line.startswith("| 5 ") for line in done.stdout.splitlines())
-
-
-def listed(preset):
-    sections = {}
-    for file in [*BASE.glob("*/parameters.yml"), BASE / "parameters.yml", preset]:
-        for name, value in (yaml.safe_load(file.read_text("utf-8")) or {}).items():
-            if isinstance(value, dict):
-                sections.setdefault(name, {}).update(value)
-    return sections
-
-
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)
-@pytest.mark.parametrize("section", SECTIONS)
-def test_conf_lists_every_parameter(preset, section):
-    """What is not listed could not be given: unknown parameters are errors."""
-    fields = set(SECTIONS[section].model_fields)
-    # The name of a model is the one word that chose the preset.
-    given = set(listed(preset)[section]) | ({"name"} if section == "model" else set())
-    assert given == fields
-
-
-def test_conf_lists_every_parameter_of_the_judge():
-    text = (BASE / "policy_evaluation" / "parameters.yml").read_text("utf-8")
-    judge = yaml.safe_load(text)["policy_evaluation"]["judge"]
-    assert set(judge) == set(JudgeParams.model_fields)
-    # But for the model, which switches it on, they are the defaults.
-    given = JudgeParams.model_validate(judge | {"model": "m"})
-    assert given == JudgeParams(model="m")
-
-
-def test_conf_lists_every_knob_of_the_world():
-    text = (BASE / "data_split" / "parameters.yml").read_text("utf-8")
-    world = yaml.safe_load(text)["data"]["world"]
-    assert set(world) == set(WorldParams.model_fields)
 
 
 def test_telemetry_is_off(snapshot):

@@ -12,10 +12,10 @@ STEPS = ["self_label", "select", "retrain", "judge_progress"]
 
 
 @pytest.fixture(scope="module")
-def built(road, kedro, tmp_path_factory):
-    """The API of a built site, in a copy in which the road ran."""
+def built(finished, kedro, tmp_path_factory):
+    """The API of a built site, in a copy in which ``self_evolve`` ran."""
     project = tmp_path_factory.mktemp("viz") / "project"
-    shutil.copytree(road, project)
+    shutil.copytree(finished, project)
     env = {"KEDRO_ENV": "test"}
     done = kedro("viz", "build", "--include-previews", cwd=project, env=env)
     assert done.returncode == 0, done.stderr
@@ -52,9 +52,9 @@ def test_shows_the_layers_in_order(graph):
 def test_shows_every_pipeline(graph):
     names = {pipeline["name"] for pipeline in graph["pipelines"]}
     stages = {"data_split", "sft", "seed_rm", "self_evolve", "evaluation"}
-    policy = {"ppo", "policy_evaluation"}
-    evidence = {"evidence", "label_efficiency"}
-    assert stages | policy | evidence | {"__default__"} == names
+    policy = {"policy", "ppo", "policy_evaluation", "policy_comparison"}
+    others = {"__default__", "loops", "ablations", "label_efficiency", "results"}
+    assert stages | policy | others == names
 
 
 @pytest.mark.parametrize(

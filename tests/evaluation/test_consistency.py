@@ -62,7 +62,7 @@ def test_wordings_keep_the_question_and_the_answers():
 
 def test_a_real_model(reward_models, labeled):
     """Our encoding strips white space, and packing does not depend on the order."""
-    found = consistency_of(reward_models[0], labeled, PARAMS, REWARD, INLINE)
+    found = consistency_of(reward_models[0], labeled, PARAMS, REWARD.scoring, INLINE)
     by_name = {row["variant"]: row for row in found}
     assert all(row["pairs"] == 10 for row in found)
     assert by_name[SWAPPED]["flipped"] == 0

@@ -18,7 +18,7 @@ from ser_kedro.store.json_io import plain
 from tests.conftest import labeled_rows
 
 PARAMS = EvaluationParams(resamples=200, bins=5)
-WORLD = WorldParams(pairs=10, test_pairs=400)
+WORLD = WorldParams(pairs=10, test_pairs=400, phrases_per_response=(4, 10))
 
 
 @pytest.fixture(scope="module")

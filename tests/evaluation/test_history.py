@@ -11,7 +11,7 @@ from ser_kedro.evaluation.history import (
 )
 from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.evaluation.test_scores import TestScores
-from ser_kedro.models.score import SCORES
+from ser_kedro.models.scores import SCORES
 from ser_kedro.preferences.schema import AUDIT, LABELED
 from ser_kedro.self_evolution.selection import SELECTED, as_selection
 from ser_kedro.self_evolution.state import EvolutionData, EvolutionState, LoopRecord

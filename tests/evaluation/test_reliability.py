@@ -9,7 +9,7 @@ from ser_kedro.evaluation.reliability import (
     calibration_error,
     reliability_figure,
 )
-from ser_kedro.models.calibration import fit
+from ser_kedro.models.fit_calibration import fit
 
 BINS = 10
 

@@ -72,8 +72,8 @@ def test_table_says_why_the_loops_ended(lines):
     [
         (Estimate(0.04, 0.01, 0.07), "+4.0 points [+1.0, +7.0]: a gain."),
         (Estimate(-0.04, -0.07, -0.01), "-4.0 points [-7.0, -1.0]: a loss."),
-        (Estimate(0.01, -0.02, 0.04), "not resolved on this test set."),
-        (Estimate(-0.01, -0.04, 0.02), "not resolved on this test set."),
+        (Estimate(0.01, -0.02, 0.04), "not significant on this test set."),
+        (Estimate(-0.01, -0.04, 0.02), "not significant on this test set."),
     ],
 )
 def test_gain_is_said_as_it_is(gained, said):

@@ -1,5 +1,6 @@
 import json
 import socket
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,7 @@ from pydantic import ValidationError
 from ser_kedro.errors import ParameterError
 from ser_kedro.launch import command
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.store.references import PROJECT_VARIABLE
+from ser_kedro.store.layout import PROJECT_VARIABLE
 
 ROOT = Path(__file__).parents[2]
 PRESETS = sorted((ROOT / "conf" / "base" / "presets" / "launcher").glob("*.yml"))
@@ -128,10 +129,22 @@ def test_too_few_visible_devices():
         command.visible_devices(params, "0,1")
 
 
+def test_deepspeed_is_optional(monkeypatch):
+    params = LauncherParams(name="mine", kind="torchrun", deepspeed="zero3.json")
+    command.check_installed(params)
+    monkeypatch.setitem(sys.modules, "deepspeed", None)
+    with pytest.raises(ParameterError, match="launcher=mine: needs deepspeed, which"):
+        command.check_installed(params)
+    command.check_installed(LauncherParams(kind="torchrun"))
+
+
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"kind": "slurm"}, "'inline', 'accelerate', 'deepspeed' or 'torchrun'"),
+        (
+            {"kind": "slurm"},
+            "'inline', 'accelerate', 'deepspeed', 'torchrun'",
+        ),
         ({"kind": "torchrun", "process": 2}, "not permitted"),
         ({"kind": "torchrun", "processes": 2, "devices": [0]}, "1 devices for 2"),
         ({"kind": "torchrun", "hostfile": "h"}, "hostfile is DeepSpeed's"),

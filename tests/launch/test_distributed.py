@@ -1,6 +1,6 @@
 """The heavy jobs in two ranks on CPUs: they end where one process ends.
 
-Six of the sixteen cases of scripts/launcher_matrix.py, so that any two of launcher,
+Six of the sixteen cases of benchmarks/launchers.py, so that any two of launcher,
 adapters and packing meet once.
 """
 
@@ -17,24 +17,24 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
+from benchmarks import launchers
 from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import INLINE
-from ser_kedro.models.validation import validation_rewards
+from ser_kedro.models.calibration import validation_rewards
 from ser_kedro.store import job_store as store
-from ser_kedro.store.references import PROJECT_VARIABLE
+from ser_kedro.store.layout import PROJECT_VARIABLE
 
-SCRIPTS = Path(__file__).parents[2] / "scripts"
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
 def matrix():
-    """The script's module, under the name by which ranks import it."""
+    """The benchmark, which sets the project; this takes it back."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(SCRIPTS))
-        import launcher_matrix
-
-        patch.setenv(PROJECT_VARIABLE, "")  # the script sets it; this takes it back
-        yield launcher_matrix
+        patch.setenv(PROJECT_VARIABLE, "")
+        yield launchers
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_two_ranks_give_the_rewards_of_one_process(matrix, alone, tmp_path, case
 PARENT = """
     import sys
     from pathlib import Path
-    import launcher_matrix as matrix
+    from benchmarks import launchers as matrix
     from ser_kedro.store.references import ModelRef
     from ser_kedro.launch.executor import run
     matrix.project(Path(sys.argv[1]))
@@ -119,7 +119,7 @@ def killed(matrix, tmp_path_factory):
     start = run(matrix.sft_job(matrix.tables()["sft_pairs"], lora=False))["model"]
     job = matrix.long_job(start)
     words = [sys.executable, "-c", textwrap.dedent(PARENT), str(folder)]
-    path = os.pathsep.join([str(SCRIPTS), os.environ.get("PYTHONPATH", "")])
+    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     parent = subprocess.Popen(
         [*words, start.model_dump_json()], env={**os.environ, "PYTHONPATH": path}
     )
@@ -180,8 +180,8 @@ def test_other_ranks_start_again(copied, uninterrupted, caplog):
         model = run(copied)["model"]
 
     assert any(
-        "was written under ZeRO 2 on 2 ranks and cannot be taken up under no ZeRO:"
-        " training starts again" in message
+        "was saved with ZeRO 2 on 2 ranks and cannot be resumed with no ZeRO:"
+        " restarting training from the initial weights" in message
         for message in caplog.messages
     )
     np.testing.assert_array_equal(validation_rewards(model), uninterrupted)
@@ -190,7 +190,7 @@ def test_other_ranks_start_again(copied, uninterrupted, caplog):
 def test_without_zero_any_ranks_go_on(
     killed, uninterrupted, matrix, tmp_path, monkeypatch, caplog
 ):
-    from ser_kedro.training.reward_trainer import Progress
+    from ser_kedro.training.run import Progress
 
     folder, job = killed
     shutil.copytree(folder / "data", tmp_path / "data")

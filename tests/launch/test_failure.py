@@ -63,7 +63,7 @@ def fail(folder, code=1):
         ("[Errno 2] No such file or directory: 'numactl'", "install numactl"),
         ("RuntimeError: launcher 'pdsh' not installed.", "install pdsh"),
         ("bash: srun: command not found", "srun is missing"),
-        ("python: No module named deepspeed", "pip install deepspeed"),
+        ("python: No module named deepspeed", "pip install 'ser-kedro[deepspeed]'"),
         ("Unable to proceed, no GPU resources available", "fits this machine"),
     ],
 )
@@ -158,5 +158,5 @@ def test_a_launcher_that_never_began(logs):
 def test_a_result_that_is_not_whole(tmp_path, text):
     (tmp_path / "result.json").write_text(text)
 
-    with pytest.raises(LaunchError, match="is not whole; run the same command again"):
+    with pytest.raises(LaunchError, match="is incomplete; run the same command again"):
         read_result("reward 0123", tmp_path / "result.json")

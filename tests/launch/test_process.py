@@ -21,6 +21,8 @@ from ser_kedro.launch.process_tree import end_tree, members
 from ser_kedro.launch.rank import LAUNCH_VARIABLE
 from ser_kedro.store import job_store as store
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -167,7 +169,7 @@ class TestFailure:
             run(toys.NoResult(), two(processes=1))
 
     def test_half_a_result(self, toys, two):
-        with pytest.raises(LaunchError, match="is not whole"):
+        with pytest.raises(LaunchError, match="is incomplete"):
             run(toys.HalfResult(), two(processes=1))
 
         assert store.find(toys.HalfResult()) is None

@@ -3,7 +3,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ser_kedro.models.calibration import Calibration, fit, log_losses
+from ser_kedro.models.calibration import Calibration, log_losses
+from ser_kedro.models.fit_calibration import fit
 
 RNG = np.random.default_rng(0)
 

@@ -2,7 +2,7 @@ import pytest
 from transformers import TrainingArguments
 
 from ser_kedro.launch.rank import DEEPSPEED_VARIABLE, LAUNCH_VARIABLE
-from ser_kedro.models.distributed import meet, placement, together
+from ser_kedro.models.distributed import init_distributed, init_scoring, placement
 
 
 @pytest.mark.parametrize(("seen", "used"), [(0, 0), (1, 1), (4, 1)])
@@ -10,7 +10,7 @@ def test_one_process_uses_one_gpu(tmp_path, seen, used):
     arguments = TrainingArguments(output_dir=str(tmp_path), use_cpu=True)
     arguments._n_gpu = seen
 
-    assert together(arguments).n_gpu == used
+    assert init_distributed(arguments).n_gpu == used
     assert arguments.train_batch_size == arguments.per_device_train_batch_size
 
 
@@ -26,4 +26,4 @@ def test_deepspeed_is_the_launchers_affair(monkeypatch):
 def test_inline_nobody_meets(tmp_path, monkeypatch):
     monkeypatch.delenv(LAUNCH_VARIABLE, raising=False)
 
-    assert meet("fp32", tmp_path) is None
+    assert init_scoring("fp32", tmp_path) is None

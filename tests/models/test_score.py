@@ -7,8 +7,10 @@ import torch
 from ser_kedro.launch.executor import run
 from ser_kedro.models.calibration import Calibration
 from ser_kedro.models.pack import Packing
+from ser_kedro.models.params import Scoring
 from ser_kedro.models.reward_model import load_reward_model
-from ser_kedro.models.score import SHARDS, ScoreJob
+from ser_kedro.models.score_job import ScoreJob
+from ser_kedro.models.score_table import SHARDS
 from ser_kedro.models.scorer import Scorer
 from ser_kedro.preferences.schema import UNLABELED
 from ser_kedro.self_evolution.loop import EvolutionLoop
@@ -16,9 +18,10 @@ from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.self_evolution.selection import REMAINING, SelectJob
 from ser_kedro.self_evolution.state import EvolutionData
 from ser_kedro.store.json_io import write_json
-from ser_kedro.store.references import ModelRef, project_root
+from ser_kedro.store.layout import project_root
+from ser_kedro.store.references import ModelRef
 from ser_kedro.store.tables import read_table
-from ser_kedro.training.params import RewardParams, Scoring
+from ser_kedro.training.params import RewardParams
 
 REWARD = RewardParams(
     learning_rate=1e-2, epochs=1, batch_size=8, scheduler="linear", max_length=256
@@ -139,7 +142,7 @@ def test_scores_keep_the_order_of_the_table(score, scorer, pairs, unlabeled):
 
 def test_shards_do_not_change_scores(score, monkeypatch):
     whole = read_table(score())
-    monkeypatch.setattr("ser_kedro.models.scorer.SHARD", 7)
+    monkeypatch.setattr("ser_kedro.models.score_table.SHARD", 7)
 
     parts = read_table(score(score_tokens=513))
 
@@ -151,7 +154,7 @@ def test_shards_do_not_change_scores(score, monkeypatch):
 def test_scoring_goes_on_at_the_shard_where_it_was_cut_off(
     score, unlabeled, monkeypatch
 ):
-    monkeypatch.setattr("ser_kedro.models.scorer.SHARD", 16)
+    monkeypatch.setattr("ser_kedro.models.score_table.SHARD", 16)
     whole = read_table(score(score_tokens=513)).to_pydict()
     batch_rewards, sizes = Scorer.batch_rewards, []
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
+from ser_kedro.models.params import LoraParams
 from ser_kedro.planning import memory
 from ser_kedro.planning.devices import Devices
 from ser_kedro.planning.shape import ModelShape, shape_of
-from ser_kedro.training.params import LoraParams
 
 P, T = 1000, 40
 FROZEN = ModelShape(P, T, 100, 2, 8, 8, 4, 16, 0)

@@ -1,14 +1,12 @@
 """Every preset's model, on the meta device, against the published counts."""
 
-from pathlib import Path
-
 import pytest
-import yaml
 
+from ser_kedro.models.params import LoraParams
 from ser_kedro.planning.shape import shape_of
-from ser_kedro.training.params import LoraParams, RewardParams, SftParams
+from ser_kedro.training.params import RewardParams, SftParams
+from tests.planning.presets import preset
 
-PRESETS = Path(__file__).parents[2] / "conf" / "base" / "presets" / "model"
 # Parameters of the published language models, and whether their head is a matrix of
 # its own (vocabulary x hidden), which a reward model replaces by one row.
 KNOWN = {
@@ -19,10 +17,6 @@ KNOWN = {
     "qwen3_0_6b": (596_049_920, 0),
     "qwen3_1_7b": (1_720_574_976, 0),
 }
-
-
-def preset(name):
-    return yaml.safe_load((PRESETS / f"{name}.yml").read_text("utf-8"))
 
 
 @pytest.mark.parametrize("name", KNOWN)

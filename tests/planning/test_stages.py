@@ -4,9 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import yaml
 
 from ser_kedro.errors import ModelError
+from ser_kedro.models.params import ModelParams
 from ser_kedro.planning.devices import Devices
 from ser_kedro.planning.stages import (
     config_of,
@@ -17,10 +17,12 @@ from ser_kedro.planning.stages import (
 from ser_kedro.planning.text import render
 from ser_kedro.planning.work import Work, sft_rows, steps
 from ser_kedro.policy.ppo_params import PpoParams
-from ser_kedro.training.params import ModelParams, RewardParams, SftParams
+from ser_kedro.training.params import RewardParams, SftParams
+from tests.planning.presets import preset
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
-PRESETS = ROOT / "conf" / "base" / "presets" / "model"
 GB = 10**9
 PAIRS = {
     "sft_pairs": 300,
@@ -31,14 +33,14 @@ PAIRS = {
 
 
 def plan(name, devices, work=None):
-    preset = yaml.safe_load((PRESETS / f"{name}.yml").read_text("utf-8"))
+    values = preset(name)
     folder = ROOT / "tests" / "configs" / name
-    scratch = preset["model"]["scratch"]
+    scratch = values["model"].get("scratch")
     return make_plan(
         ModelParams(name=str(folder), scratch=scratch),
-        SftParams.model_validate(preset["sft"]),
-        RewardParams.model_validate(preset["reward"]),
-        PpoParams.model_validate(preset["ppo"]),
+        SftParams.model_validate(values["sft"]),
+        RewardParams.model_validate(values["reward"]),
+        PpoParams.model_validate(values["ppo"]),
         devices,
         loops=3,
         work=work or Work(),
@@ -138,7 +140,7 @@ class TestWork:
     )
     def test_tokens_of_a_pass(self, budget, count, tokens):
         params = RewardParams(
-            **self.GIVEN, epochs=1, batch_size=40, micro_tokens=budget
+            **self.GIVEN, epochs=1, batch_size=40, max_tokens_per_microbatch=budget
         )
         assert reward_tokens_of_a_pass(params, Devices(count, None)) == tokens
 

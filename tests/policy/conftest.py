@@ -12,6 +12,7 @@ from transformers import (
 
 from ser_kedro.models.calibration import Calibration
 from ser_kedro.models.encode import Encoder
+from ser_kedro.models.params import LoraParams, Scoring
 from ser_kedro.models.reward_model import load_reward_model
 from ser_kedro.policy.actor_critic import ActorCritic
 from ser_kedro.policy.ppo import Ppo
@@ -19,7 +20,6 @@ from ser_kedro.policy.ppo_job import PpoJob
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.policy.rloo import Rloo
 from ser_kedro.preferences.schema import PROMPTS as PROMPTS_SCHEMA
-from ser_kedro.training.params import LoraParams, Scoring
 from tests.conftest import WORLD
 
 SPECIAL = ["<pad>", "<begin>", "<end>"]

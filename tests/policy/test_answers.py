@@ -1,7 +1,7 @@
 import pytest
 
 from ser_kedro.launch.executor import run
-from ser_kedro.policy.answers import AnswersJob
+from ser_kedro.policy.answers_job import AnswersJob
 from ser_kedro.preferences.schema import LABELED
 from ser_kedro.store.tables import read_table
 from tests.policy.conftest import ppo_params

@@ -16,6 +16,8 @@ from ser_kedro.policy.ppo import Ppo
 from ser_kedro.policy.ppo_checkpoint import WEIGHTS
 from tests.policy.conftest import PROMPTS, WORDS, count_of_a, dialogue, ppo_params
 
+pytestmark = pytest.mark.slow
+
 
 def weights(ppo):
     return {n: w.detach().clone() for n, w in ppo.actor.trainable().items()}

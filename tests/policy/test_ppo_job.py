@@ -6,14 +6,14 @@ import torch
 from ser_kedro.errors import PolicyError
 from ser_kedro.launch.executor import run
 from ser_kedro.models.encode import Encoder
+from ser_kedro.models.params import LoraParams, Scoring
 from ser_kedro.models.reward_model import load_reward_model
 from ser_kedro.models.scorer import Scorer
 from ser_kedro.policy.ppo import Ppo
-from ser_kedro.policy.ppo_job import gold_of
+from ser_kedro.policy.train import gold_of
 from ser_kedro.preferences.demo_world.world import gold_reward
 from ser_kedro.preferences.schema import Message
 from ser_kedro.store.tables import read_table
-from ser_kedro.training.params import LoraParams, Scoring
 from tests.conftest import WORLD
 
 
@@ -28,7 +28,8 @@ def test_the_scorer_scores_as_the_model_does(reward_model, train_rows):
     encoder = Encoder(tokenizer, 256)
 
     scorer = Scorer.load(
-        reward_model.location, Scoring(max_length=256, score_tokens=4096)
+        reward_model.location,
+        Scoring(max_length=256, score_tokens=4096),
     )
     rewards = scorer.text_rewards(prompts, responses)
 
@@ -109,7 +110,8 @@ def test_rloo_gives_the_same_outputs(job, sft_model, reward_model):
     assert any(not torch.equal(before[name], after[name]) for name in before)
     # The rewards are those of our own scorer, also where a sigmoid is maximised.
     scorer = Scorer.load(
-        reward_model.location, Scoring(max_length=256, score_tokens=4096)
+        reward_model.location,
+        Scoring(max_length=256, score_tokens=4096),
     )
     samples = read_table(outputs["samples"]).to_pylist()
     asked = [row["prompt"] for row in samples]

@@ -11,6 +11,8 @@ from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.store.tables import read_table
 
+pytestmark = pytest.mark.slow
+
 TWO = LauncherParams(
     name="two", kind="torchrun", processes=2, threads=1, devices=(), timeout=300
 )

@@ -12,6 +12,8 @@ from tests.policy.test_ppo import (
     weights,
 )
 
+pytestmark = pytest.mark.slow
+
 
 def rloo_params(**changes):
     given = {"algorithm": "rloo", "answers_per_prompt": 2}

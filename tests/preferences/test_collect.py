@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ser_kedro.errors import DataError
+from ser_kedro.preferences.checks import check_pairs
 from ser_kedro.preferences.collect import RAW, collect
 from ser_kedro.preferences.demo_world.world import WorldParams
-from ser_kedro.preferences.schema import AUDIT, PROMPTS, check_pairs
+from ser_kedro.preferences.schema import AUDIT, PROMPTS
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.store.tables import BATCH, map_table
 

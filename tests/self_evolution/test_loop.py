@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 
 from ser_kedro.launch.params import LauncherParams
+from ser_kedro.models import scoring
 from ser_kedro.models.calibration import Calibration
 from ser_kedro.self_evolution import loop as loop_module
-from ser_kedro.self_evolution import voters
 from ser_kedro.self_evolution.loop import EvolutionLoop
 from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.self_evolution.state import EvolutionData, LoopRecord
+from ser_kedro.self_evolution.voters import voters_of
 from ser_kedro.store.json_io import write_json
 from ser_kedro.store.references import NOTHING, ModelRef, SelectionRef, TableRef
+from ser_kedro.training import reward_model
 from ser_kedro.training.params import RewardParams
 
 REWARD = RewardParams(
@@ -85,7 +87,7 @@ def jobs(monkeypatch, model):
             "remaining": table(f"remaining-{number}", 48 - 8 * number),
         }
 
-    for module in (loop_module, voters):
+    for module in (loop_module, reward_model, scoring):
         monkeypatch.setattr(module, "run", run)
     return asked
 
@@ -285,7 +287,7 @@ class TestRetrain:
         trained = loop(reward={"voters": 3}).retrain(state, SELECTION)
         assert len({job.seed for job in jobs}) == len(jobs) == 3
         assert [job.params.voters for job in jobs] == [1, 1, 1]
-        assert names(voters.voters_of(trained)) == ["model-1", "model-2", "model-3"]
+        assert names(voters_of(trained)) == ["model-1", "model-2", "model-3"]
 
     def test_voters_go_on_from_voters(self, loop, model, jobs):
         first = model("voter_0", voters=(model("voter_1"),))

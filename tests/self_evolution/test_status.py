@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from pydantic import ValidationError
 
-from ser_kedro.models.calibration import fit
+from ser_kedro.models.fit_calibration import fit
 from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.self_evolution.status import Status, decide_status, pairs_needed, select
 

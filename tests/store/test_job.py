@@ -6,10 +6,10 @@ from typing import ClassVar
 
 import pytest
 
+from ser_kedro.models.params import ModelParams, ScratchParams
 from ser_kedro.store.fingerprints import hash_file, hash_folder
 from ser_kedro.store.job import Job, code_hash
 from ser_kedro.store.references import TableRef
-from ser_kedro.training.params import ModelParams, ScratchParams
 
 INPUT = TableRef(path="a.arrow", fingerprint="1" * 32, rows=3)
 
@@ -129,8 +129,8 @@ def test_our_own_imports_are_followed(module, line, monkeypatch):
 
 def test_every_real_job_can_be_hashed():
     names = [
-        *("preferences.split_job", "training.sft"),
-        *("models.score", "self_evolution.selection"),
+        *("preferences.split_job", "training.sft_job"),
+        *("models.score_job", "self_evolution.selection"),
     ]
     hashes = {code_hash(f"ser_kedro.{name}") for name in names}
 
@@ -140,8 +140,8 @@ def test_every_real_job_can_be_hashed():
 def test_hashing_a_job_does_not_import_torch():
     code = (
         "import sys; from ser_kedro.store.job import code_hash;"
-        "import ser_kedro.self_evolution.loop, ser_kedro.training.sft;"
-        "code_hash('ser_kedro.training.reward'); assert 'torch' not in sys.modules"
+        "import ser_kedro.self_evolution.loop, ser_kedro.training.sft_job;"
+        "code_hash('ser_kedro.training.reward_job'); assert 'torch' not in sys.modules"
     )
 
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -11,8 +11,8 @@ from typing import ClassVar
 import pytest
 
 from ser_kedro.errors import StoreError
-from ser_kedro.launch.executor import NotFinished, look_only, run
-from ser_kedro.launch.params import LauncherParams
+from ser_kedro.launch.executor import NotFinished, run
+from ser_kedro.launch.params import LOOKUP, LauncherParams
 from ser_kedro.store import job_store as store
 from ser_kedro.store.job import Job
 from ser_kedro.store.json_io import read_json, write_json
@@ -151,7 +151,7 @@ def test_begun_work_is_taken_up(project, log, caplog):
         reference = run(job)["x"]
 
     assert reference.location.with_name("half").read_text() == "begun"
-    assert "taken up again" in caplog.text
+    assert ": resumed" in caplog.text
 
 
 def test_all_is_on_the_disk_before_the_folder_is_there(project, log, monkeypatch):
@@ -306,23 +306,16 @@ def test_json_is_written_whole(tmp_path):
     assert read_json(path) == {"σ": 1}
 
 
-class TestLookOnly:
-    def test_starts_nothing(self, project):
-        log = project / "log"
-        with look_only() as found, pytest.raises(NotFinished, match="count"):
-            run(Count(log=str(log)))
-        assert found == [] and not log.exists()
-        assert not (project / "data").exists()
+class TestLookup:
+    """A launcher that runs nothing."""
 
-    def test_finds_what_is_done(self, project):
-        job = Count(log=str(project / "log"))
+    def test_starts_nothing(self, project, log):
+        with pytest.raises(NotFinished, match="^count$"):
+            run(Count(log=log), LOOKUP)
+        assert not (project / "data").exists() and not os.path.exists(log)
+
+    def test_finds_what_is_done(self, project, log):
+        job = Count(log=log)
         made = run(job)
-        with look_only() as found:
-            assert run(job, "no such launcher") == made
-        assert found == [job]
-
-    def test_ends(self, project):
-        job = Count(log=str(project / "log"))
-        with look_only():
-            pass
-        assert run(job)["x"].rows == 1
+        assert run(job, LOOKUP) == made
+        assert times(log) == 1

@@ -6,16 +6,15 @@ from pydantic import ValidationError
 
 from ser_kedro.errors import StoreError
 from ser_kedro.store.job import Job
+from ser_kedro.store.layout import PROJECT_VARIABLE, project_root
 from ser_kedro.store.references import (
     ANY_REF,
     NOTHING,
-    PROJECT_VARIABLE,
     AnyTable,
     DocumentRef,
     ModelRef,
     SelectionRef,
     TableRef,
-    project_root,
 )
 from ser_kedro.store.tables import write_table
 

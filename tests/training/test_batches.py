@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ser_kedro.models.pack import Packing
-from ser_kedro.training.batches import MEGABATCH, PairSteps, Share, plan_steps
+from ser_kedro.training.batches import MEGABATCH, PairSteps, Shard, plan_steps
 
 PACKED, PLAIN = Packing(True, "sdpa"), Packing(False, "for the test")
 
@@ -37,7 +37,7 @@ def steps(rows):
         values = {
             "batch_size": 8,
             "epochs": 1,
-            "micro_tokens": 200,
+            "max_tokens_per_microbatch": 200,
             "pad_token_id": 0,
             "seed": 0,
         }
@@ -102,13 +102,13 @@ def test_epochs_are_shuffled_anew_and_the_seed_draws_them():
 
 @pytest.mark.parametrize("packing", [PACKED, PLAIN])
 def test_a_budget_cuts_micro_batches_and_nothing_else(steps, packing):
-    whole, cut = steps(packing, micro_tokens=10**6), steps(packing)
+    whole, cut = steps(packing, max_tokens_per_microbatch=10**6), steps(packing)
 
     assert len(whole) == len(cut) == 6
     for one, parts in zip(whole, cut):
         assert len(one) == 1
         assert sorted(pairs_of(one)) == sorted(pairs_of(parts))
-        assert {batch["share"] for batch in parts} == {1 / 8}
+        assert {batch["scale"] for batch in parts} == {1 / 8}
         for batch in parts:
             assert batch["input_ids"].numel() <= 200 or len(batch["weight"]) == 1
     assert max(len(step) for step in cut) > 1
@@ -125,29 +125,29 @@ def test_a_row_above_the_window_makes_its_micro_batch_plain(steps):
 @pytest.mark.parametrize("world", [2, 4])
 def test_processes_share_each_step_evenly(steps, world):
     alone = steps()
-    shares = [steps(share=Share(rank, world)) for rank in range(world)]
+    shards = [steps(shard=Shard(rank, world)) for rank in range(world)]
 
     for number in range(len(alone)):
-        parts = [share[number] for share in shares]
+        parts = [shard[number] for shard in shards]
         assert len({len(part) for part in parts}) == 1
         assert {len(batch["weight"]) for part in parts for batch in part} <= set(
             range(1, 9)
         )
         together = [pair for part in parts for pair in pairs_of(part)]
         assert sorted(together) == sorted(pairs_of(alone[number]))
-        assert {b["share"] for part in parts for b in part} == {world / 8}
+        assert {b["scale"] for part in parts for b in part} == {world / 8}
 
 
 @pytest.mark.parametrize("world", [3, 5, 16])
 def test_processes_that_cannot_share_a_step_evenly_make_as_many_passes(steps, world):
     alone = steps()
-    shares = [steps(share=Share(rank, world)) for rank in range(world)]
+    shards = [steps(shard=Shard(rank, world)) for rank in range(world)]
 
     for number in range(len(alone)):
-        parts = [share[number] for share in shares]
+        parts = [shard[number] for shard in shards]
         assert len({len(part) for part in parts}) == 1
         # One that has no pair left makes a pass that counts nothing.
-        counted = [[b for b in part if b["share"]] for part in parts]
-        assert {b["share"] for part in counted for b in part} == {world / 8}
+        counted = [[b for b in part if b["scale"]] for part in parts]
+        assert {b["scale"] for part in counted for b in part} == {world / 8}
         together = [pair for part in counted for pair in pairs_of(part)]
         assert sorted(together) == sorted(pairs_of(alone[number]))

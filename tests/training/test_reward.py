@@ -8,18 +8,22 @@ from transformers import AutoModelForCausalLM
 
 from ser_kedro.errors import DataError, ModelError
 from ser_kedro.launch.executor import run
-from ser_kedro.models.calibration import Calibration, fit
+from ser_kedro.models.calibration import Calibration, validation_rewards
 from ser_kedro.models.encode import Encoder
+from ser_kedro.models.fit_calibration import fit
 from ser_kedro.models.pack import Packing
+from ser_kedro.models.params import LoraParams, ModelParams
 from ser_kedro.models.reward_model import load_reward_model
 from ser_kedro.models.scorer import Scorer, save_checked
-from ser_kedro.models.validation import validation_rewards
 from ser_kedro.preferences.schema import LABELED
-from ser_kedro.store.references import ModelRef, project_root
+from ser_kedro.store.layout import project_root
+from ser_kedro.store.references import ModelRef
 from ser_kedro.store.tables import read_table
-from ser_kedro.training.params import LoraParams, ModelParams, RewardParams, SftParams
-from ser_kedro.training.reward import TrainRewardJob
-from ser_kedro.training.sft import SftJob
+from ser_kedro.training.params import RewardParams, SftParams
+from ser_kedro.training.reward_job import TrainRewardJob
+from ser_kedro.training.sft_job import SftJob
+
+pytestmark = pytest.mark.slow
 
 LORA = LoraParams(r=2, alpha=8)
 SEED = 3
@@ -142,7 +146,7 @@ def test_calibration_and_metrics_are_of_the_validation_rewards(job):
 
     chosen, rejected = validation_rewards(model)
 
-    calibration = Calibration.load(model.location)
+    calibration = Calibration.of(model)
     assert calibration == fit(chosen, rejected, temperature=True)
     assert model.metrics["offset"] == calibration.offset
     assert model.metrics["validation_pairs"] == 12
@@ -153,7 +157,7 @@ def test_calibration_and_metrics_are_of_the_validation_rewards(job):
 def test_without_fit_temperature_it_stays_one(job):
     model = run(job(fit_temperature=False))["model"]
 
-    assert Calibration.load(model.location).temperature == 1.0
+    assert Calibration.of(model).temperature == 1.0
 
 
 def test_lora_moves_adapters_and_head_alone(job, sft_model):
@@ -244,7 +248,7 @@ def test_hinge_is_another_loss(job, weights):
 
 def test_gradients_accumulate_to_the_same_step(job):
     whole = run(job())["model"]
-    parts = run(job(micro_tokens=600))["model"]
+    parts = run(job(max_tokens_per_microbatch=600))["model"]
 
     assert parts.metrics["steps"] == whole.metrics["steps"] == 8
     np.testing.assert_allclose(
@@ -300,7 +304,7 @@ def test_from_a_reward_model_training_goes_on(job):
 
 @pytest.mark.parametrize("lora", [None, LoraParams(r=2, alpha=8, dropout=0.2)])
 def test_a_rerun_resumes_to_the_same_weights(job, weights, monkeypatch, lora):
-    from ser_kedro.training.reward_trainer import Progress
+    from ser_kedro.training.run import Progress
 
     described = job(save_steps=3, lora=lora)
     expected = weights(described)

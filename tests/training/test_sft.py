@@ -4,10 +4,13 @@ from trl import SFTTrainer
 
 from ser_kedro.errors import DataError
 from ser_kedro.launch.executor import run
+from ser_kedro.models.params import LoraParams, ModelParams, ScratchParams
 from ser_kedro.models.scratch import EOS, PAD, random_model, train_tokenizer
 from ser_kedro.preferences.schema import LABELED
-from ser_kedro.training.params import LoraParams, ModelParams, ScratchParams, SftParams
-from ser_kedro.training.sft import SftJob
+from ser_kedro.training.params import SftParams
+from ser_kedro.training.sft_job import SftJob
+
+pytestmark = pytest.mark.slow
 
 SCRATCH = ScratchParams(
     vocab_size=400, hidden_size=16, intermediate_size=32, layers=1, heads=2
@@ -173,7 +176,7 @@ def test_no_row_left_is_an_error(job):
 
 
 def test_a_rerun_resumes_to_the_same_weights(job, monkeypatch, tmp_path):
-    from ser_kedro.training.reward_trainer import Progress
+    from ser_kedro.training.run import Progress
 
     described = job(save_steps=2)
     whole = tmp_path / "whole"

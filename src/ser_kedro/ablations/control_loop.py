@@ -1,4 +1,4 @@
-"""The loop of a draw with the truth about its pool, for control arms alone."""
+"""The loop with the truth about its pool, for controls alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class ControlLoop(EvolutionLoop):
     """A loop from which the truth can be seen.
 
     Attributes:
-        audit_labels: What people preferred in the pool.
+        audit_labels: What annotators preferred in the pool.
     """
 
     audit_labels: TableRef

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.isotonic import IsotonicRegression
 
 from ser_kedro.ablations.compare import BASELINE
 from ser_kedro.ablations.outcomes import Key, Outcomes
@@ -58,15 +59,15 @@ def savings(
     """Return what evolution saves at every share but the largest.
 
     For each share ``x`` the interval holds all shares ``z`` for which
-    ``evolved(x) - seed(z)`` is not told from zero, ``seed`` being interpolated in the
-    logarithm of the share. The intervals hold together (Bonferroni's correction for the
-    number of shares). The point is where the isotonic regression of the seed
-    model's accuracies reaches that of evolution.
+    ``evolved(x) - seed(z)`` does not differ significantly from zero, ``seed`` being
+    interpolated in the logarithm of the share. The intervals hold together
+    (Bonferroni's correction for the number of shares). The point is where the isotonic
+    regression of the seed model's accuracies reaches that of evolution.
 
     Args:
-        outcomes: ``seed`` and ``evolved`` at several shares of the same draws.
+        outcomes: ``seed`` and ``evolved`` at several shares of the same seeds.
         params: Confidence.
-        evolved: Name of the arm.
+        evolved: Name of the method.
     """
     known = outcomes.shares(BASELINE)
     if len(known) < 2:
@@ -87,7 +88,7 @@ def mean_gain(
     Args:
         outcomes: As of ``savings``.
         params: Confidence.
-        evolved: Name of the arm.
+        evolved: Name of the method.
 
     Raises:
         DataError: If there is no share at which both were measured.
@@ -99,7 +100,7 @@ def mean_gain(
             f"outcomes of {outcomes.data}: no share has both {evolved} and {BASELINE}"
         )
     signs = {evolved: 1 / len(shares), BASELINE: -1 / len(shares)}
-    weights = {(arm, z): sign for z in shares for arm, sign in signs.items()}
+    weights = {(method, z): sign for z in shares for method, sign in signs.items()}
     return infer(outcomes.cells(weights)).estimate(params.confidence)
 
 
@@ -112,19 +113,19 @@ def _saving(
     confidence: float,
 ) -> Saving:
     curve: list[Key] = [(BASELINE, z) for z in known]
-    # All at once, so that every contrast is read on the same draws.
+    # All at once, so that every contrast is read on the same seeds.
     none = dict.fromkeys(curve, 0.0)
     parts = [outcomes.cells({(evolved, share): 0.0} | none | {k: 1}) for k in curve]
-    arm = outcomes.cells({**none, (evolved, share): 1})
+    method = outcomes.cells({**none, (evolved, share): 1})
     points = np.unique(np.append(grid, share))
     unresolved = []
     for z in points:
         seed = _interpolate(parts, np.log(known), float(np.log(z)))
-        low, high = infer(Cells(arm.totals - seed, arm.sizes)).bounds(confidence)
+        low, high = infer(Cells(method.totals - seed, method.sizes)).bounds(confidence)
         unresolved.append(bool(low <= 0 <= high))
     inside = points[np.array(unresolved)]
     accuracies = np.array([float(infer(part).value) for part in parts])
-    equivalent = _reaches(known, accuracies, float(infer(arm).value), points)
+    equivalent = _reaches(known, accuracies, float(infer(method).value), points)
     if not len(inside):
         inside = np.array([equivalent])  # no error at all
     return Saving(
@@ -133,7 +134,7 @@ def _saving(
         low=float(inside[0]) if inside[0] > points[0] else None,
         high=float(inside[-1]) if inside[-1] < points[-1] else None,
         same=share in known
-        and np.array_equal(arm.totals, parts[known.index(share)].totals),
+        and np.array_equal(method.totals, parts[known.index(share)].totals),
     )
 
 
@@ -154,8 +155,6 @@ def _reaches(
     points: NDArray[np.float64],
 ) -> float:
     """Return the first of ``points`` at which the rising curve reaches ``target``."""
-    from sklearn.isotonic import IsotonicRegression
-
     rising = IsotonicRegression().fit_transform(np.log(shares), accuracies)
     curve = np.interp(np.log(points), np.log(shares), rising)
     reached = np.nonzero(curve >= target)[0]
@@ -163,7 +162,7 @@ def _reaches(
 
 
 def sentence(saving: Saving, labels: int | None = None) -> str:
-    """Say what evolution saves at one share, or that it cannot be resolved.
+    """Say what evolution saves at one share, or that this is not significant.
 
     Args:
         saving: At that share.
@@ -171,17 +170,17 @@ def sentence(saving: Saving, labels: int | None = None) -> str:
     """
     if saving.same:
         return (
-            f"With {saving.share:.0%} of the labels, evolution kept the seed model, or"
-            " one that answers alike: it saves none."
+            f"With {saving.share:.0%} of the labels, self-evolution kept the seed"
+            " model, or one that makes identical predictions: it saves none."
         )
     low = f"{saving.low:.1%}" if saving.low is not None else "less than was measured"
     high = f"{saving.high:.1%}" if saving.high is not None else "more than was measured"
     text = (
-        f"With {saving.share:.0%} of the labels, evolution is as good as the seed model"
-        f" with {saving.equivalent:.1%} [{low}, {high}]"
+        f"With {saving.share:.0%} of the labels, self-evolution is as good as the seed"
+        f" model with {saving.equivalent:.1%} [{low}, {high}]"
     )
     if not saving.resolved:
-        return f"{text}: what it saves cannot be resolved on this test set."
+        return f"{text}: what it saves is not significant on this test set."
     if saving.equivalent < saving.share:
         return f"{text}: it costs labels."
     if labels is None:

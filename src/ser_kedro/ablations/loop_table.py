@@ -1,4 +1,4 @@
-"""Loops over draws: what each selected, how right its labels were, what came of it."""
+"""Loops over seeds: what each selected, how right its labels were, what came of it."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from typing import Any
 
 import pandas as pd
 
-_BY = ["data", "arm", "share", "loop"]
+_BY = ["data", "method", "share", "loop"]
 
 
 def loops_table(history: Sequence[dict[str, Any]]) -> pd.DataFrame:
-    """Return the means over draws, one row for each loop of each arm that has loops.
+    """Return the means over seeds, one row for each loop of each method that has loops.
 
     Args:
-        history: Rows of ``arm_history``.
+        history: Rows of ``ablation_history``.
 
     Returns:
-        A frame: ``data``, ``arm``, ``share``, ``loop``, ``draws`` (that trained a
+        A frame: ``data``, ``method``, ``share``, ``loop``, ``seeds`` (that trained a
         model in it), ``selected`` (pairs), ``self_labels_right`` and ``accuracy`` (of
         its own model, on test pairs) in [0, 1], ``against_seed`` (that accuracy less
-        the seed model's of the same draw), ``kept`` (share of the draws). Loop 0, the
+        the seed model's of the same seed), ``kept`` (share of the seeds). Loop 0, the
         seed model, has a row where others follow it.
     """
     frame = pd.DataFrame(history)
-    arms = {arm: place for place, arm in enumerate(frame["arm"].unique())}
+    methods = {method: place for place, method in enumerate(frame["method"].unique())}
     looped = frame[frame["loop_accuracy"].notna()].copy()
     one = [*_BY[:-1], "seed"]
     looped = looped[looped.groupby(one)["loop"].transform("max") > 0]
@@ -35,7 +35,7 @@ def loops_table(history: Sequence[dict[str, Any]]) -> pd.DataFrame:
         looped.astype({"self_label_accuracy": float, "kept": float})
         .groupby(_BY, sort=False)
         .agg(
-            draws=("seed", "nunique"),
+            seeds=("seed", "nunique"),
             selected=("selected", "mean"),
             self_labels_right=("self_label_accuracy", "mean"),
             accuracy=("loop_accuracy", "mean"),
@@ -44,8 +44,10 @@ def loops_table(history: Sequence[dict[str, Any]]) -> pd.DataFrame:
         )
         .reset_index()
         .sort_values(
-            ["data", "share", "arm", "loop"],
-            key=lambda column: column.map(arms) if column.name == "arm" else column,
+            ["data", "share", "method", "loop"],
+            key=lambda column: (
+                column.map(methods) if column.name == "method" else column
+            ),
             ignore_index=True,
         )
     )
@@ -57,10 +59,10 @@ def loops_text(history: Sequence[dict[str, Any]]) -> str:
     shown = pd.DataFrame(
         {
             "data": frame["data"],
-            "arm": frame["arm"],
+            "method": frame["method"],
             "labels": frame["share"].map("{:.0%}".format),
             "loop": frame["loop"],
-            "draws": frame["draws"],
+            "seeds": frame["seeds"],
             "selected": frame["selected"].map("{:.0f}".format),
             "self-labels right": frame["self_labels_right"].map(_percent),
             "test accuracy": frame["accuracy"].map(_percent),

@@ -1,4 +1,4 @@
-"""Jobs that read what people preferred in the pool: for control arms alone."""
+"""Jobs that read what annotators preferred in the pool: for controls alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class LabeledOutputs(TypedDict):
 
 
 class ChangedSelection(TypedDict):
-    """A selection that was changed by what people preferred."""
+    """A selection that was changed by what annotators preferred."""
 
     selection: SelectionRef
 
@@ -46,6 +46,11 @@ class TrueLabelsJob(Job[LabeledOutputs]):
     pairs: TableRef
     audit: TableRef
     limit: int | None = None
+
+    @property
+    def title(self) -> str:
+        """What it does, for the log."""
+        return "Give the pool its human labels back"
 
     def work(self, workspace: Path) -> LabeledOutputs:
         """Write ``labeled``: the pairs with ``chosen`` and ``rejected``."""
@@ -68,7 +73,7 @@ class TrueLabelsJob(Job[LabeledOutputs]):
 
 
 class SelectionJob(Job[ChangedSelection]):
-    """A job that changes a selection by what people preferred.
+    """A job that changes a selection by what annotators preferred.
 
     Attributes:
         selection: A loop's selection.
@@ -84,8 +89,8 @@ class SelectionJob(Job[ChangedSelection]):
         """Write ``selection``, as changed."""
         table = read_table(self.selection)
         truth, pairs = _truth(self.audit), table["pair_id"].to_pylist()
-        told = zip(pairs, table["a_preferred"].to_pylist(), strict=True)
-        right = np.array([truth[pair] == a for pair, a in told], bool)
+        own = zip(pairs, table["a_preferred"].to_pylist(), strict=True)
+        right = np.array([truth[pair] == a for pair, a in own], bool)
         changed = self.change(table, right).combine_chunks()
         batches, metrics = changed.to_batches(), self.selection.metrics
         output = write_table(workspace, "selection", batches, changed.schema, metrics)
@@ -97,14 +102,19 @@ class SelectionJob(Job[ChangedSelection]):
 
         Args:
             table: The selection, ``n`` rows.
-            right: Which self-labels people agree with, shape ``(n,)``.
+            right: Which self-labels annotators agree with, shape ``(n,)``.
         """
 
 
 class LeakyFilterJob(SelectionJob):
-    """Drop the self-labels that people disagree with, as the authors' script did."""
+    """Drop the wrong self-labels, as the authors' script did."""
 
     stage: ClassVar[str] = "leaky_selection"
+
+    @property
+    def title(self) -> str:
+        """What it does, for the log."""
+        return "Drop the wrong self-labels"
 
     def change(self, table: pa.Table, right: np.ndarray) -> pa.Table:
         """Return the rows whose self-label is right."""
@@ -112,9 +122,14 @@ class LeakyFilterJob(SelectionJob):
 
 
 class OracleJob(SelectionJob):
-    """Put the labels of the people in the place of a selection's own."""
+    """Replace the labels of a selection by those of the annotators."""
 
     stage: ClassVar[str] = "oracle_selection"
+
+    @property
+    def title(self) -> str:
+        """What it does, for the log."""
+        return "Correct the wrong self-labels"
 
     def change(self, table: pa.Table, right: np.ndarray) -> pa.Table:
         """Return the same pairs, truly and hardly labelled."""
@@ -143,6 +158,11 @@ class RandomLabelsJob(Job[LabeledOutputs]):
 
     pairs: TableRef
     seed: int
+
+    @property
+    def title(self) -> str:
+        """What it does, for the log."""
+        return "Draw random labels"
 
     def work(self, workspace: Path) -> LabeledOutputs:
         """Write ``labeled``: the same pairs; which response is preferred is drawn."""

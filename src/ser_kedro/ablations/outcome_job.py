@@ -1,19 +1,52 @@
-"""Write what an arm's model says of the test pairs, as ``OUTCOMES``."""
+"""Write the rewards that a method's model gives to the test pairs: ``OUTCOMES``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, TypedDict
+from typing import ClassVar, Literal, TypedDict, get_args
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ser_kedro.ablations.outcome_schema import OUTCOMES
 from ser_kedro.models.calibration import Calibration
 from ser_kedro.store.job import Job
 from ser_kedro.store.references import TableRef
 from ser_kedro.store.tables import read_table, write_table
+
+Phase = Literal["development", "confirmation"]
+Study = Literal["methods", "efficiency"]
+PHASES: tuple[Phase, ...] = get_args(Phase)
+STUDIES: tuple[Study, ...] = get_args(Study)
+DEVELOPMENT, CONFIRMATION = PHASES
+COMPARISON, EFFICIENCY = STUDIES
+
+# One row a test pair, method and seed. ``study`` is the comparison of the methods at
+# one share of labels, or the curve of label efficiency over several. ``share`` is the
+# share of the reward model's pairs that kept their human label; ``offset`` and
+# ``temperature`` are the model's, fitted on validation pairs: a threshold sees
+# ``σ((reward - offset) / temperature)``. ``pair_id`` and ``group`` (the prompt group)
+# name the same pair and prompt for every method and seed of one data set; the demo
+# world is redrawn with the seed, so there they differ between seeds. ``excess_length``
+# is that of the chosen response over the rejected one, in characters.
+OUTCOMES = pa.schema(
+    [
+        ("data", pa.string()),
+        ("phase", pa.string()),
+        ("study", pa.string()),
+        ("share", pa.float64()),
+        ("method", pa.string()),
+        ("seed", pa.int64()),
+        ("pair_id", pa.string()),
+        ("group", pa.string()),
+        ("source", pa.string()),
+        ("chosen_reward", pa.float32()),
+        ("rejected_reward", pa.float32()),
+        ("offset", pa.float64()),
+        ("temperature", pa.float64()),
+        ("excess_length", pa.int32()),
+    ]
+)
 
 
 class OutcomeOutputs(TypedDict):
@@ -26,13 +59,15 @@ class OutcomeJob(Job[OutcomeOutputs]):
     """Join the scores of the test pairs with what they are scores of.
 
     Attributes:
-        scores: Of the test pairs, from the arm's model.
+        scores: Of the test pairs, from the method's model.
         test_pairs: The test pairs.
         calibration: The model's.
         data: What the data are called.
         share: Share of the reward model's pairs that kept their label.
-        arm: Name of the arm.
-        draw: Seed of the draw.
+        phase: One of ``PHASES``.
+        study: One of ``STUDIES``.
+        method: Name of the method.
+        seed: Random seed of the run.
     """
 
     stage: ClassVar[str] = "outcomes"
@@ -42,18 +77,27 @@ class OutcomeJob(Job[OutcomeOutputs]):
     test_pairs: TableRef
     calibration: Calibration
     data: str
+    phase: Phase
+    study: Study
     share: float
-    arm: str
-    draw: int
+    method: str
+    seed: int
+
+    @property
+    def title(self) -> str:
+        """What it does, for the log."""
+        return f"Keep the test rewards of {self.method}, seed {self.seed}"
 
     def work(self, workspace: Path) -> OutcomeOutputs:
         """Write ``outcomes``, one row a test pair, in the order of the test pairs."""
         pairs, scores = read_table(self.test_pairs), read_table(self.scores)
         columns = {
             "data": [self.data] * len(pairs),
+            "phase": [self.phase] * len(pairs),
+            "study": [self.study] * len(pairs),
             "share": [self.share] * len(pairs),
-            "arm": [self.arm] * len(pairs),
-            "seed": [self.draw] * len(pairs),
+            "method": [self.method] * len(pairs),
+            "seed": [self.seed] * len(pairs),
             **{name: pairs[name] for name in ("pair_id", "group", "source")},
             "chosen_reward": scores["reward_a"],
             "rejected_reward": scores["reward_b"],
@@ -69,7 +113,7 @@ class OutcomeJob(Job[OutcomeOutputs]):
 
 
 class GatherJob(Job[OutcomeOutputs]):
-    """Put the outcomes of several arms and draws under each other.
+    """Concatenate the outcomes of several methods and seeds.
 
     Attributes:
         parts: From ``OutcomeJob``.
@@ -79,6 +123,11 @@ class GatherJob(Job[OutcomeOutputs]):
     libraries: ClassVar[tuple[str, ...]] = ("pyarrow",)
 
     parts: tuple[TableRef, ...]
+
+    @property
+    def title(self) -> str:
+        """What it does, for the log."""
+        return f"Put {len(self.parts)} outcomes together"
 
     def work(self, workspace: Path) -> OutcomeOutputs:
         """Write ``outcomes``, streaming from part to part."""

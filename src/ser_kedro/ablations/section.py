@@ -1,4 +1,4 @@
-"""What is said of one data set in one phase of the evidence."""
+"""What was found on one data set in one phase."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ser_kedro.ablations.compare import (
     compare,
 )
 from ser_kedro.ablations.efficiency import EVOLVED, Saving, mean_gain, savings
+from ser_kedro.ablations.outcome_job import EFFICIENCY
 from ser_kedro.ablations.outcomes import Key, Outcomes
 from ser_kedro.errors import DataError
 from ser_kedro.evaluation.breakdown import equal_bins
@@ -24,7 +25,6 @@ from ser_kedro.evaluation.reliability import calibration_error
 from ser_kedro.statistics.estimate import Estimate
 from ser_kedro.statistics.intervals import infer
 
-EFFICIENCY = "efficiency"
 # What any sound measurement shows; where it does not, the page says so.
 EXPECTED = (("random_labels", BASELINE), (BASELINE, CEILING), (EVOLVED, "leaky"))
 _RULE, _ALL = "longer answer", "seed_all"
@@ -33,15 +33,15 @@ _THIRDS = ("hardest", "middle", "easiest")
 
 @dataclass(frozen=True)
 class Details:
-    """What is said of arms at one share.
+    """What was found of the methods at one share.
 
     Attributes:
-        expected: Pairs of arms that should differ, with the measured difference.
-        parts: Accuracy of each arm by source, length and difficulty, by name of the
+        expected: Pairs of methods that should differ, with the measured difference.
+        parts: Accuracy of each method by source, length and difficulty, by name of the
             part.
-        calibration: Calibration error of each arm before and after its temperature.
+        calibration: Calibration error of each method before and after its temperature.
         longer: Accuracy of always preferring the longer answer.
-        beside_longer: That of an arm less that of this rule, by name of the arm.
+        beside_longer: That of a method less that of this rule, by name of the method.
         beside_all: That of evolution less that of the same labels, all trained on.
     """
 
@@ -55,7 +55,7 @@ class Details:
 
 @dataclass(frozen=True)
 class Curve:
-    """What is said of several shares.
+    """What was found at several shares.
 
     Attributes:
         points: Accuracy of ``seed`` and ``ser`` by share.
@@ -70,55 +70,63 @@ class Curve:
 
 @dataclass(frozen=True)
 class Section:
-    """One data set in one phase.
+    """One data set in one study of one phase.
 
     Attributes:
         data: Its name.
         phase: One of ``PHASES``.
-        draws: Seeds of the baseline.
-        comparisons: Every arm at every share.
+        study: One of ``STUDIES``.
+        seeds: Seeds of the baseline.
+        comparisons: Every method at every share.
         left_out: Prompts that development had too, by chance.
-        told: Of the arms, or of the phase ``efficiency`` the curve.
+        findings: Of the methods, or of the study ``efficiency`` the curve.
     """
 
     data: str
     phase: str
-    draws: list[int]
+    study: str
+    seeds: list[int]
     comparisons: list[Comparison]
     left_out: int
-    told: Details | Curve
+    findings: Details | Curve
 
 
 def section(
-    outcomes: Outcomes, phase: str, params: EvaluationParams, left_out: int = 0
+    outcomes: Outcomes,
+    phase: str,
+    study: str,
+    params: EvaluationParams,
+    left_out: int = 0,
 ) -> Section:
-    """Return all that is said of one data set in one phase.
+    """Return all that was found on one data set by one study of one phase.
 
     Raises:
         DataError: If the seed model was not measured.
     """
     if not (known := outcomes.shares(BASELINE)):
         raise DataError(
-            f"{phase}: {outcomes.data} has no arm {BASELINE}, which all are beside"
+            f"{phase}: {outcomes.data} has no {BASELINE} run, the baseline of every"
+            " comparison"
         )
-    tell = _curve if phase == EFFICIENCY else _details
+    find = _curve if study == EFFICIENCY else _details
     return Section(
         data=outcomes.data,
         phase=phase,
-        draws=outcomes.draws((BASELINE, known[0])),
+        study=study,
+        seeds=outcomes.seeds((BASELINE, known[0])),
         comparisons=compare(outcomes, params),
         left_out=left_out,
-        told=tell(outcomes, params),
+        findings=find(outcomes, params),
     )
 
 
 def _curve(outcomes: Outcomes, params: EvaluationParams) -> Curve:
     points = {
-        arm: [
-            (share, accuracy_of(outcomes, (arm, share), params))
-            for share in outcomes.shares(arm)
+        method: [
+            (share, accuracy_of(outcomes, (method, share), params))
+            for share in outcomes.shares(method)
         ]
-        for arm in (BASELINE, EVOLVED)
+        for method in (BASELINE, EVOLVED)
     }
     return Curve(points, savings(outcomes, params), mean_gain(outcomes, params))
 
@@ -157,8 +165,8 @@ def _expected(
 def _less(
     outcomes: Outcomes, one: Key, other: Key, params: EvaluationParams
 ) -> Estimate | None:
-    """Return ``one`` less ``other``, paired; ``None`` where they share no draw."""
-    if not {one, other} <= set(outcomes.keys) or not outcomes.draws(one, other):
+    """Return ``one`` less ``other``, paired; ``None`` where they share no seed."""
+    if not {one, other} <= set(outcomes.keys) or not outcomes.seeds(one, other):
         return None
     contrast = infer(outcomes.cells({one: 1, other: -1}))
     return contrast.estimate(params.confidence)
@@ -186,17 +194,17 @@ def _parts(
 def _longer(
     outcomes: Outcomes, params: EvaluationParams
 ) -> tuple[Estimate, dict[str, Estimate]]:
-    """Return the accuracy of a rule that needs no model, and arms less the rule."""
+    """Return the accuracy of a rule that needs no model, and methods less the rule."""
     frame, share = outcomes.frame, outcomes.shares(BASELINE)[0]
-    rows = frame[(frame["arm"] == BASELINE) & (frame["share"] == share)]
+    rows = frame[(frame["method"] == BASELINE) & (frame["share"] == share)]
     rule = rows.assign(
-        arm=_RULE, chosen_reward=rows["excess_length"], rejected_reward=0
+        method=_RULE, chosen_reward=rows["excess_length"], rejected_reward=0
     )
     both = Outcomes.of(pd.concat([frame, rule]), outcomes.data)
     beside = {
-        arm: difference
-        for arm in (EVOLVED, CEILING)
-        if (difference := _less(both, (arm, share), (_RULE, share), params))
+        method: difference
+        for method in (EVOLVED, CEILING)
+        if (difference := _less(both, (method, share), (_RULE, share), params))
     }
     return accuracy_of(both, (_RULE, share), params), beside
 
@@ -205,21 +213,21 @@ def _calibration(
     outcomes: Outcomes, params: EvaluationParams
 ) -> dict[Key, tuple[float, float]]:
     found: dict[Key, list[tuple[float, float]]] = {}
-    for (arm, share, _), rows in outcomes.frame.groupby(["arm", "share", "seed"]):
+    for (method, share, _), rows in outcomes.frame.groupby(["method", "share", "seed"]):
         margins = (rows["chosen_reward"] - rows["rejected_reward"]).to_numpy(np.float64)
         errors = (
             calibration_error(margins, params.bins),
             calibration_error(margins / rows["temperature"].to_numpy(), params.bins),
         )
-        found.setdefault((arm, share), []).append(errors)
+        found.setdefault((method, share), []).append(errors)
     means = {key: np.mean(errors, axis=0) for key, errors in found.items()}
     return {key: (float(mean[0]), float(mean[1])) for key, mean in means.items()}
 
 
 def _difficulty(outcomes: Outcomes) -> dict[str, Any]:
-    """Return masks of the thirds of each draw's pairs, by the full model's margin."""
+    """Return masks of the thirds of each seed's pairs, by the full model's margin."""
     frame = outcomes.frame
-    full = frame[frame["arm"] == CEILING]
+    full = frame[frame["method"] == CEILING]
     if full.empty:
         return {}
     ease = (full["chosen_reward"] - full["rejected_reward"]).abs()

@@ -1,21 +1,22 @@
-"""What all draws of the evidence share."""
+"""What all runs of a comparison share."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ser_kedro.ablations.params import EvidenceParams
+from ser_kedro.ablations.params import AblationParams
 from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.launch.params import INLINE, LauncherParams
+from ser_kedro.models.params import ModelParams
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.preferences.split import SplitParams
 from ser_kedro.self_evolution.params import EvolutionParams
-from ser_kedro.training.params import ModelParams, RewardParams, SftParams
+from ser_kedro.training.params import RewardParams, SftParams
 
 
 @dataclass(frozen=True)
-class Settings:
-    """Parameters of the road, and which arms to run.
+class AblationSettings:
+    """The parameters of every step, and which methods to run.
 
     Attributes:
         source: The raw pairs; a demo world is drawn anew with each seed.
@@ -24,9 +25,9 @@ class Settings:
         sft: How it is fine-tuned.
         reward: How reward models are trained.
         evolution: How the loop decides.
-        evidence: Which arms, on which draws.
-        reporting: Confidence and power of what is said about them.
-        loops: Loops at most.
+        ablations: Which methods, with which seeds.
+        evaluation: Confidence and power of what is reported.
+        max_loops: Loops at most.
         launcher: How jobs run.
     """
 
@@ -36,7 +37,7 @@ class Settings:
     sft: SftParams
     reward: RewardParams
     evolution: EvolutionParams
-    evidence: EvidenceParams
-    reporting: EvaluationParams
-    loops: int
+    ablations: AblationParams
+    evaluation: EvaluationParams
+    max_loops: int
     launcher: LauncherParams = INLINE

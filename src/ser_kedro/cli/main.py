@@ -14,10 +14,12 @@ import click
 from kedro.config import MissingConfigException
 from kedro.framework.cli.project import run as kedro_run
 from kedro.framework.project import pipelines
+from kedro.framework.startup import bootstrap_project
 from kedro.pipeline import Pipeline
 from kedro.validation.exceptions import ParameterValidationError
 
 from ser_kedro.errors import ParameterError, SerKedroError
+from ser_kedro.store.layout import project_root
 
 EXIT_CODE = 2
 _FIELD_ERROR = re.compile(
@@ -28,7 +30,7 @@ _FIELD_ERROR = re.compile(
 
 
 def one_line(error: BaseException) -> str | None:
-    """Return what to tell the user of an error that is theirs to mend, else ``None``.
+    """Return what to tell the user of an error that is theirs to fix, else ``None``.
 
     Kedro wraps what a dataset or a node raises, so the causes are searched too.
     """
@@ -154,9 +156,9 @@ cli.add_command(
 
 def main() -> None:
     """Run the ``ser-kedro`` command in the project of the working directory."""
-    from kedro.framework.startup import bootstrap_project
-
-    from ser_kedro.store.references import project_root
-
-    bootstrap_project(project_root())
+    root = project_root()
+    if not (root / "pyproject.toml").is_file():
+        click.echo(f"Error: {root}: no Kedro project here; go to its folder", err=True)
+        sys.exit(EXIT_CODE)
+    bootstrap_project(root)
     cli()

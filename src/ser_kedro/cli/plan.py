@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, cast
 
 from kedro.framework.project import pipelines
@@ -12,9 +13,9 @@ from kedro.framework.session import KedroSession
 from kedro.io import CatalogProtocol
 
 from ser_kedro.errors import ParameterError, SerKedroError
-from ser_kedro.launch.executor import NotFinished, look_only
-from ser_kedro.launch.params import LauncherParams
-from ser_kedro.models.log_filters import quiet
+from ser_kedro.launch.executor import NotFinished
+from ser_kedro.launch.log_filters import quiet
+from ser_kedro.launch.params import LOOKUP, LauncherParams
 from ser_kedro.pipelines.self_evolve.loops import max_loops
 from ser_kedro.planning.devices import (
     Devices,
@@ -26,7 +27,7 @@ from ser_kedro.planning.work import Work
 from ser_kedro.store.json_io import read_json
 from ser_kedro.store.references import Reference
 
-_ROAD = "self_evolve"
+_RUN = "self_evolve"
 _SPLIT = ("sft_pairs", "labeled_pairs", "unlabeled_pairs", "test_pairs")
 
 
@@ -44,10 +45,10 @@ def plan_text(
     Args:
         env: As of ``kedro run``.
         params: As of ``kedro run``.
-        devices: Number of devices, in the place of the launcher's.
+        devices: Number of devices, in place of the launcher's.
         device_memory: Memory of one, such as ``80GB``.
-        zero: ZeRO stage, in the place of the launcher's.
-        offload: What ZeRO keeps on the host, in the place of the launcher's.
+        zero: ZeRO stage, in place of the launcher's.
+        offload: What ZeRO keeps on the host, in place of the launcher's.
 
     Raises:
         SerKedroError: If a parameter is wrong, or the model's configuration is not
@@ -64,7 +65,7 @@ def plan_text(
             offload,
         )
         work = look_up(catalog)
-    # After the parameters, so that a mistake in them needs no torch to be told.
+    # After the parameters, so that a mistake in them is reported without torch.
     from ser_kedro.planning.stages import make_plan
     from ser_kedro.planning.text import render
 
@@ -121,34 +122,32 @@ def _override(
 
 
 def look_up(catalog: CatalogProtocol) -> Work:
-    """Follow the road through the store without starting anything.
+    """Follow the run through the store without starting anything.
 
-    The nodes themselves are called, with jobs looked up and never run, so what is
-    found is what a run would reuse. What stands behind an unfinished job is not known.
+    The nodes themselves are called, under a launcher that looks jobs up and never runs
+    one, so what is found is what a run would reuse. What stands behind an unfinished
+    job is not known.
     """
     made: dict[str, Any] = {}
-    finished: Counter[str] = Counter()
     missing = unknown = None
-    for node in pipelines[_ROAD].nodes:
-        if "params:evaluation" in node.inputs:
+    for node in pipelines[_RUN].nodes:
+        if "evaluation" in node.tags:
             continue  # figures, not jobs
         try:
             inputs = [_load(catalog, made, name) for name in node.inputs]
         except KeyError:
             continue  # behind an unfinished job
         try:
-            with look_only() as found:
-                made |= node.run(dict(zip(node.inputs, inputs, strict=True)))
+            made |= node.run(dict(zip(node.inputs, inputs, strict=True)))
         except NotFinished as error:
             missing = missing or str(error)
         except SerKedroError as error:
             unknown = unknown or " ".join(str(error).split())
-        finished.update(job.stage for job in found)
     tables = {name: made[name] for name in _SPLIT if name in made}
     return Work(
         pairs={name: table.rows or 0 for name, table in tables.items()},
         table_bytes=sum(_size(table) for table in tables.values()),
-        finished=dict(finished),
+        finished=_finished(made.values()),
         missing=missing,
         unknown=unknown,
     )
@@ -157,9 +156,18 @@ def look_up(catalog: CatalogProtocol) -> Work:
 def _load(catalog: CatalogProtocol, made: dict[str, Any], name: str) -> Any:
     if name in made:
         return made[name]
+    if name == "params:launcher":
+        return LOOKUP
     if name.startswith("params:") or name == "raw_preferences":
         return catalog.load(name)
     raise KeyError(name)
+
+
+def _finished(made: Iterable[Any]) -> dict[str, int]:
+    """Return the number of finished jobs behind references, by stage."""
+    references = (each for each in made if isinstance(each, Reference))
+    jobs = {PurePosixPath(each.path).parts[2:4] for each in references}
+    return dict(Counter(stage for stage, _ in sorted(jobs)))
 
 
 def _size(table: Reference) -> int:

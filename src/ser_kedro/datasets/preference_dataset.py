@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from ser_kedro.errors import DataError
 from ser_kedro.preferences.schema import Pair
-from ser_kedro.preferences.source import PreferenceSource
+from ser_kedro.preferences.source import WORLD, PreferenceSource
 
 _PREVIEW_READS = 100
 
@@ -64,7 +64,8 @@ class PreferenceDataset(AbstractDataset[NoReturn, PreferenceSource]):
                 start at the working directory or at the project's root.
             test_path: The same, of pairs that are kept for testing.
             single_turn: Whether to keep only the last user turn of every prompt.
-            world: Parameters of the ``demo_world``, which has no path.
+            world: Parameters of the ``demo_world``, which has no path; not read for
+                another format.
             metadata: Any arbitrary metadata.
                 This is ignored by Kedro, but may be consumed by users or external
                 plugins.
@@ -74,7 +75,7 @@ class PreferenceDataset(AbstractDataset[NoReturn, PreferenceSource]):
             "path": None if path is None else str(path),
             "test_path": None if test_path is None else str(test_path),
             "single_turn": single_turn,
-            "world": world,
+            "world": world if format == WORLD else None,
         }
         self.metadata = metadata
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import rankdata
 
 from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.statistics.estimate import mean_by_group
@@ -61,8 +62,6 @@ def by_difficulty(
 
 def equal_bins(values: Floats, bins: int) -> NDArray[np.int64]:
     """Return the bin of each value, of about as many each; equal values share one."""
-    from scipy.stats import rankdata
-
     ranks = rankdata(values) / len(values)
     return np.asarray(np.ceil(bins * ranks) - 1, np.int64)
 

@@ -11,16 +11,16 @@ from ser_kedro.evaluation.consistency_job import AS_IT_IS, ConsistencyJob
 from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
+from ser_kedro.models.params import Scoring
 from ser_kedro.store.references import ModelRef, TableRef
 from ser_kedro.store.tables import read_table
-from ser_kedro.training.params import RewardParams
 
 
 def consistency_of(
     model: ModelRef,
     pairs: TableRef,
     params: EvaluationParams,
-    reward: RewardParams,
+    scoring: Scoring,
     launcher: LauncherParams,
 ) -> list[dict[str, Any]]:
     """Measure the consistency of a model on some labelled pairs.
@@ -34,7 +34,7 @@ def consistency_of(
         model=model,
         pairs=pairs,
         count=params.consistency_pairs,
-        **reward.scoring.model_dump(),
+        **scoring.model_dump(),
     )
     return consistency(read_table(run(job, launcher)["rewards"]))
 

@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from ser_kedro.models.log_filters import quiet
 from ser_kedro.models.scorer_job import ScorerJob
 from ser_kedro.store.references import TableRef
 from ser_kedro.store.tables import Rows, read_table, write_table
@@ -53,14 +52,20 @@ class ConsistencyJob(ScorerJob[ConsistencyOutputs]):
     pairs: TableRef
     count: int = Field(ge=1)
 
-    @quiet()
+    @property
+    def title(self) -> str:
+        """What it does, for the log."""
+        return f"Score {self.count:,} pairs in other wordings"
+
     def work(self, workspace: Path) -> ConsistencyOutputs:
         """Write ``rewards``, where ``a`` is the preferred response in every variant."""
+        from ser_kedro.models.scorer import Scorer
+
         table = read_table(self.pairs)
         count = min(self.count, table.num_rows)
         rows = np.linspace(0, table.num_rows - 1, count).round().astype(np.int64)
         taken = Rows(table).take(rows).to_pydict()
-        scorer = self.scorer()
+        scorer = Scorer.load(self.model.location, self)
 
         def batches() -> Iterator[pa.RecordBatch]:
             for name, prompts, chosen, rejected in variants(

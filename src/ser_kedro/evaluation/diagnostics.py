@@ -17,10 +17,13 @@ from ser_kedro.evaluation.reliability import (
     calibration,
     reliability_figure,
 )
+from ser_kedro.evaluation.test_scores import TestScores
 from ser_kedro.models.calibration import Calibration
 from ser_kedro.preferences.demo_world.world import WorldParams, gold_rewards
 from ser_kedro.preferences.schema import Message
+from ser_kedro.self_evolution.state import EvolutionState
 from ser_kedro.statistics.estimate import Estimate, correct
+from ser_kedro.store.json_io import plain
 from ser_kedro.store.references import ModelRef, TableRef
 from ser_kedro.store.tables import read_table
 
@@ -50,7 +53,7 @@ class Measured:
             table[name].to_numpy().astype(np.float64)
             for name in ("reward_a", "reward_b")
         )
-        return cls(chosen, rejected, Calibration.load(model.location).temperature)
+        return cls(chosen, rejected, Calibration.of(model).temperature)
 
     @property
     def margins(self) -> Floats:
@@ -61,6 +64,31 @@ class Measured:
     def right(self) -> Floats:
         """1, 0 or ½ for each pair."""
         return correct(self.chosen, self.rejected)
+
+
+def diagnose_loops(
+    loop_history: EvolutionState,
+    test_scores: TestScores,
+    test_pairs: TableRef,
+    world: WorldParams | None,
+    params: EvaluationParams,
+) -> tuple[dict[str, Any], Any, Any]:
+    """Return the diagnostics of all loops, and two figures of the kept model.
+
+    Args:
+        loop_history: The state after the last loop.
+        test_scores: Test scores by loop.
+        test_pairs: The test pairs.
+        world: As of ``diagnostics``.
+        params: How to report.
+    """
+    tested = {
+        loop: Measured.load(model, test_scores.root[loop])
+        for loop, model in loop_history.models.items()
+    }
+    kept, pairs = loop_history.best_loop, read_table(test_pairs)
+    found = diagnostics(tested, kept, pairs, params, world)
+    return plain(found), *figures(tested[kept], pairs, params)
 
 
 def diagnostics(
@@ -143,7 +171,7 @@ def lengths(pairs: pa.Table) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 def gold_gap(world: WorldParams, pairs: pa.Table) -> Floats:
     """Return the gold reward of the preferred response minus the other's.
 
-    Negative where the label is wrong, as some of people's are.
+    Negative where the label is wrong, as some human labels are.
     """
     prompts = [
         [Message(turn["role"], turn["content"]) for turn in prompt]
@@ -177,9 +205,9 @@ def lines(found: dict[str, Any]) -> list[str]:
         if (length := loop["length"]) is not None:
             excess = Estimate.read(length["excess"])
             text.append(
-                f"- Length (loop {loop['loop']}): people prefer the longer response in"
-                f" {length['people_prefer_longer']:.1%} of the pairs, the model in"
-                f" {length['model_prefers_longer']:.1%}"
+                f"- Length (loop {loop['loop']}): annotators prefer the longer"
+                f" response in {length['people_prefer_longer']:.1%} of the pairs, the"
+                f" model in {length['model_prefers_longer']:.1%}"
                 f" ({excess.points()}): bias {length['bias']}."
             )
     return text

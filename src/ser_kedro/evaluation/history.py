@@ -12,6 +12,7 @@ from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.evaluation.test_scores import TestScores
 from ser_kedro.self_evolution.state import EvolutionState
 from ser_kedro.statistics.estimate import Estimate, correct, mean_by_group
+from ser_kedro.statistics.params import StatisticsParams
 from ser_kedro.store.references import ModelRef, SelectionRef, TableRef
 from ser_kedro.store.tables import read_table
 
@@ -54,7 +55,7 @@ def prompt_groups(test_pairs: TableRef) -> np.ndarray:
 
 
 def self_label_accuracy(selection: SelectionRef, audit: TableRef) -> float:
-    """Return the share of a selection's self-labels that agree with the people.
+    """Return the share of a selection's self-labels that agree with the annotators.
 
     Args:
         selection: A loop's selection, at least one pair.
@@ -108,7 +109,7 @@ def gain(
     seed_scores: TableRef,
     evolved_scores: TableRef,
     test_pairs: TableRef,
-    params: EvaluationParams,
+    params: StatisticsParams,
 ) -> Estimate:
     """Return the paired difference in test accuracy, evolved minus seed."""
     difference = correct_pairs(evolved_scores) - correct_pairs(seed_scores)

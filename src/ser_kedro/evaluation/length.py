@@ -1,4 +1,4 @@
-"""Length: does a model prefer longer answers more often than people do?"""
+"""Length: does a model prefer longer answers more often than annotators do?"""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from plotly.graph_objects import Figure, Scatter
+from scipy.stats import spearmanr
 
 from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.statistics.estimate import Estimate, correct, mean_by_group
@@ -21,11 +23,11 @@ class LengthFigures:
     Attributes:
         correlation: Spearman's, of the differences in reward and in length within
             pairs; in [-1, 1], NaN where one of them does not vary.
-        people_prefer_longer: Share of the pairs in which people did, in [0, 1].
+        people_prefer_longer: Share of the pairs in which annotators did, in [0, 1].
         model_prefers_longer: The same of the model.
-        excess: The model's share minus people's, paired.
-        shorter_preferred: Accuracy among pairs in which people preferred the shorter
-            response; ``None`` where there are none.
+        excess: The model's share minus the annotators', paired.
+        shorter_preferred: Accuracy among pairs in which annotators preferred the
+            shorter response; ``None`` where there are none.
         longer_preferred: The same for the longer one.
     """
 
@@ -40,7 +42,7 @@ class LengthFigures:
     def verdict(self) -> str:
         """What can be said: ``towards longer``, ``towards shorter`` or neither."""
         if not self.excess.excludes_zero:
-            return "not resolved"
+            return "not significant"
         return "towards longer" if self.excess.value > 0 else "towards shorter"
 
     def as_dict(self) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def length_bias(
     groups: NDArray[np.str_],
     params: EvaluationParams,
 ) -> LengthFigures | None:
-    """Compare a model's liking of long answers with people's.
+    """Compare a model's preference for long answers with the annotators'.
 
     Args:
         chosen: Raw rewards of the preferred responses, shape ``(n,)``.
@@ -67,8 +69,6 @@ def length_bias(
     Returns:
         The figures over pairs of unequal length; ``None`` where there are none.
     """
-    from scipy.stats import spearmanr
-
     longer = np.sign(lengths[0] - lengths[1])
     unequal = longer != 0
     if not unequal.any():
@@ -114,8 +114,6 @@ def length_figure(
         lengths: As in ``length_bias``.
         bins: Bins of about as many pairs each.
     """
-    from plotly.graph_objects import Figure, Scatter
-
     by_length = lengths[0] - lengths[1]
     order = np.argsort(by_length, kind="stable")
     right = correct(margins, np.zeros_like(margins))

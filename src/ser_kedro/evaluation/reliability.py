@@ -1,4 +1,4 @@
-"""Calibration: is a reward difference the log-odds that people agree?"""
+"""Calibration: is a reward difference the log-odds that annotators agree?"""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from plotly.graph_objects import Figure, Scatter
+from scipy.special import expit
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss
 
 Floats = NDArray[np.float64]
 _SIMULATED = 200
@@ -14,7 +18,7 @@ _SIMULATED = 200
 
 @dataclass(frozen=True)
 class CalibrationFigures:
-    """How well ``σ(margin / temperature)`` tells how often a model is right.
+    """How well ``σ(margin / temperature)`` predicts how often a model is right.
 
     Attributes:
         temperature: That the margins were divided by.
@@ -57,10 +61,6 @@ def calibration(
         temperature: Divides the margins; 1 for the model as it is.
         bins: Bins of the confidence between ½ and 1.
     """
-    from scipy.special import expit
-    from sklearn.calibration import calibration_curve
-    from sklearn.metrics import brier_score_loss
-
     margins = (np.asarray(chosen, np.float64) - rejected) / temperature
     probability = expit(margins)
     truth = np.repeat([1, 0], len(margins))
@@ -90,8 +90,6 @@ def calibration_error(margins: Floats, bins: int) -> float:
         margins: Reward of the preferred response minus the other's, shape ``(n,)``.
         bins: As in ``calibration``.
     """
-    from scipy.special import expit
-
     return _error(expit(margins), np.ones(len(margins), bool), bins)
 
 
@@ -110,8 +108,6 @@ def _error(probability: Floats, labels: NDArray[np.bool_], bins: int) -> float:
 
 def reliability_figure(curves: dict[str, CalibrationFigures]) -> Any:
     """Draw observed against predicted, a line a name, as a Plotly figure."""
-    from plotly.graph_objects import Figure, Scatter
-
     ideal = Scatter(
         x=[0.5, 1],
         y=[0.5, 1],
@@ -133,6 +129,6 @@ def reliability_figure(curves: dict[str, CalibrationFigures]) -> Any:
     figure.update_layout(
         title="Reliability on the test pairs",
         xaxis={"title": "confidence in the preferred side", "tickformat": ".0%"},
-        yaxis={"title": "share that people agree with", "tickformat": ".0%"},
+        yaxis={"title": "share that annotators agree with", "tickformat": ".0%"},
     )
     return figure

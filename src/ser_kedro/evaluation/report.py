@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
+from plotly.graph_objects import Figure, Scatter
 
+from ser_kedro.evaluation import benchmark_results, diagnostics
+from ser_kedro.evaluation.history import gain
+from ser_kedro.evaluation.test_scores import TestScores
 from ser_kedro.statistics.estimate import Estimate
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+from ser_kedro.statistics.params import StatisticsParams
+from ser_kedro.store.references import TableRef
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,35 @@ class LabelBudget:
     def preference(self) -> int:
         """Labels used by the reward models."""
         return self.training + self.validation
+
+
+def report_of(
+    history: pd.DataFrame,
+    test_scores: TestScores,
+    test_pairs: TableRef,
+    diagnosed: dict[str, Any],
+    tested: dict[str, Any],
+    data_report: dict[str, Any],
+    labels: LabelBudget,
+    params: StatisticsParams,
+) -> tuple[str, Figure]:
+    """Return the summary and the figure of a run.
+
+    Args:
+        history: ``evolution_history``.
+        test_scores: Test scores by loop.
+        test_pairs: The test pairs.
+        diagnosed: ``diagnostics``.
+        tested: ``benchmark_results``.
+        data_report: What ``data_split`` reported.
+        labels: Human labels used.
+        params: How to report.
+    """
+    kept = history.loc[history["selected_model"], "loop"].iloc[0]
+    scores = test_scores.root
+    gained = gain(scores[0], scores[kept], test_pairs, params)
+    further = [*diagnostics.lines(diagnosed), *benchmark_results.lines(tested)]
+    return summary(history, gained, labels, data_report, further), figure(history)
 
 
 def summary(
@@ -111,8 +143,6 @@ def loop_table(history: pd.DataFrame) -> str:
 
 def figure(history: pd.DataFrame) -> Figure:
     """Return test accuracy by loop with intervals, and the self-labels' accuracy."""
-    from plotly.graph_objects import Figure, Scatter
-
     trained = history.dropna(subset=["test_accuracy"])
     above = trained["test_accuracy_high"] - trained["test_accuracy"]
     below = trained["test_accuracy"] - trained["test_accuracy_low"]

@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from ser_kedro.errors import ParameterError
@@ -18,6 +19,9 @@ from ser_kedro.launch.rank import (
 
 WORKER = "ser_kedro.launch.worker"
 ACCELERATE_FILE = Path("conf") / "launch" / "accelerate.yml"
+
+# Ninja compiles what DeepSpeed needs on the fly.
+_DEEPSPEED_NEEDS = ("deepspeed", "ninja")
 
 # What an outer launcher (torchrun, mpirun, srun, accelerate) tells its own ranks. A
 # child that believed it would wait for ranks that never come. ``SLURM_JOB_*`` stays:
@@ -71,6 +75,22 @@ class Places:
         return self.logs / "environment"
 
 
+def check_installed(params: LauncherParams) -> None:
+    """Refuse a launcher whose software is not here.
+
+    Raises:
+        ParameterError: If DeepSpeed, which is an optional dependency, is missing.
+    """
+    if params.kind != "deepspeed" and params.deepspeed is None:
+        return
+    missing = [name for name in _DEEPSPEED_NEEDS if find_spec(name) is None]
+    if missing:
+        raise ParameterError(
+            f"launcher={params.name}: needs {' and '.join(missing)}, which this Python"
+            " does not have; run DS_BUILD_OPS=0 pip install 'ser-kedro[deepspeed]'"
+        )
+
+
 def argv(params: LauncherParams, places: Places) -> list[str]:
     """Return the argument list that runs the job of ``places`` under ``params``."""
     launcher = {"accelerate": _accelerate, "deepspeed": _deepspeed}.get(
@@ -81,7 +101,7 @@ def argv(params: LauncherParams, places: Places) -> list[str]:
 
 
 def _torchrun(params: LauncherParams, places: Places) -> list[str]:
-    # Under a prefix each machine starts the same command, so none can be told which
+    # Under a prefix each machine starts the same command, so none can know which
     # one it is: they agree through a rendezvous, and one of them holds it.
     meet = (
         [f"--master-addr={places.host}", f"--master-port={places.port}"]

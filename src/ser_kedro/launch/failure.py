@@ -60,7 +60,7 @@ _ADVICE = (
     (r"srun: (command )?not found", "srun is missing: run this where Slurm is"),
     (
         r"No module named '?deepspeed'?|DeepSpeed is not (available|installed)",
-        "DeepSpeed is missing: DS_BUILD_OPS=0 pip install deepspeed",
+        "DeepSpeed is missing: DS_BUILD_OPS=0 pip install 'ser-kedro[deepspeed]'",
     ),
     (
         r"no GPU resources available|CUDA driver version is insufficient"
@@ -161,7 +161,7 @@ def failed(
     places = (said, ending.text, "" if ending.error else launcher)
     known = (advice(text) for text in places)
     help_ = next(filter(None, known), None) or advice("", ending.code)
-    help_ = help_ or "the log says more"
+    help_ = help_ or "see the log"
     log = logs / (LAUNCHER_LOG if ending.rank is None else f"rank_{ending.rank}.log")
     return LaunchError(
         f"{what}: {who} failed under launcher={params.name}"
@@ -205,6 +205,6 @@ def read_result(what: str, path: Path) -> dict[str, StoredRef]:
         return OUTPUTS.validate_python(read_json(path)["outputs"])
     except (ValueError, KeyError, TypeError) as error:
         raise LaunchError(
-            f"{what}: the result at {path} is not whole; run the same command again,"
+            f"{what}: the result at {path} is incomplete; run the same command again,"
             f" and check the disk if it comes back; log: {log}"
         ) from error

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt
 from pydantic import model_validator as validator
 
-Kind = Literal["inline", "accelerate", "deepspeed", "torchrun"]
+Kind = Literal["inline", "accelerate", "deepspeed", "torchrun", "lookup"]
 
 
 class LauncherParams(BaseModel):
@@ -15,7 +15,8 @@ class LauncherParams(BaseModel):
 
     Attributes:
         name: The preset, for messages.
-        kind: What starts the ranks; ``inline`` is this process.
+        kind: What starts the ranks; ``inline`` is this process. ``lookup`` runs nothing
+            and finds what has finished.
         processes: Ranks on each machine.
         nodes: Machines.
         hostfile: DeepSpeed's list of machines, relative to the project.
@@ -50,7 +51,7 @@ class LauncherParams(BaseModel):
 
     @validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.kind == "inline":
+        if self.kind in ("inline", "lookup"):
             return self
         if self.devices and len(self.devices) != self.processes:
             raise ValueError(
@@ -68,3 +69,4 @@ class LauncherParams(BaseModel):
 
 
 INLINE = LauncherParams()
+LOOKUP = LauncherParams(name="lookup", kind="lookup")

@@ -26,7 +26,8 @@ from ser_kedro.launch.tail import LAUNCHER_LOG, Tail, last_lines
 from ser_kedro.launch.worker import describe
 from ser_kedro.store.job import Job
 from ser_kedro.store.json_io import write_json
-from ser_kedro.store.references import StoredRef, project_root
+from ser_kedro.store.layout import project_root
+from ser_kedro.store.references import StoredRef
 
 logger = logging.getLogger(__name__)
 _PAUSE = 0.2
@@ -53,7 +54,7 @@ def launch(
         params: How to run it.
 
     Raises:
-        LaunchError: If it does not come to its end.
+        LaunchError: If it does not finish.
     """
     begun = _prepare(job, workspace, params)
     code = _run(begun, workspace)
@@ -63,6 +64,7 @@ def launch(
 
 
 def _prepare(job: Job[Any], workspace: Path, params: LauncherParams) -> _Launch:
+    command.check_installed(params)
     places = command.Places(
         project=project_root().absolute(),
         logs=_new_logs(workspace),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ser_kedro.errors import LaunchError, SerKedroError
+from ser_kedro.launch.log_filters import quiet
 from ser_kedro.launch.rank import NO_GPU_VARIABLE, is_main, rank
 from ser_kedro.store.job import Job
 from ser_kedro.store.json_io import read_json, write_json
@@ -51,7 +52,9 @@ def load_job(path: Path) -> Job[Any]:
 
 def work(job_file: Path, result_file: Path, workspace: Path) -> None:
     """Do the job with all ranks; rank 0 writes what was made."""
-    outputs = load_job(job_file).work(workspace)
+    job = load_job(job_file)
+    with quiet(job.libraries):
+        outputs = job.work(workspace)
     main = is_main()
     _leave_group()
     if main:

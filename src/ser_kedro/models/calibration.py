@@ -1,4 +1,4 @@
-"""Centre and scale rewards on held-out labelled pairs."""
+"""What was fitted on a model's validation pairs, and what it says of them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ser_kedro.store.json_io import read_json, write_json
+from ser_kedro.store.references import ModelRef
 
 Rewards = NDArray[np.float64]
-CALIBRATION = "calibration.json"
-# Beyond a factor of 100 either way the fit says only that the model is hopeless.
-_TEMPERATURES = (1e-2, 1e2)
+CALIBRATION, VALIDATION = "calibration.json", "validation.json"
 
 
 @dataclass(frozen=True)
@@ -37,37 +36,27 @@ class Calibration:
         write_json(folder / CALIBRATION, asdict(self))
 
     @classmethod
+    def of(cls, model: ModelRef) -> Calibration:
+        """Return what was fitted on a model's validation pairs."""
+        return cls.load(model.location)
+
+    @classmethod
     def load(cls, folder: Path) -> Calibration:
         """Read what ``save`` wrote."""
         return cls(**read_json(folder / CALIBRATION))
 
 
-def fit(chosen: Rewards, rejected: Rewards, *, temperature: bool) -> Calibration:
-    """Fit a calibration on labelled pairs.
-
-    The offset is the mean reward over both responses. The temperature minimises the
-    pairs' log-loss (Guo et al., 2017, for the one-parameter form).
-
-    Args:
-        chosen: Raw rewards of the preferred responses, shape ``(n,)``, ``n ≥ 1``.
-        rejected: Raw rewards of the others, shape ``(n,)``.
-        temperature: Fit it; else it stays 1.
-    """
-    offset = float(np.mean([np.mean(chosen), np.mean(rejected)]))
-    margins = np.asarray(chosen - rejected, np.float64)
-    if not temperature or not np.all(np.isfinite(margins)):
-        return Calibration(offset if np.isfinite(offset) else 0.0)
-    from scipy.optimize import minimize_scalar
-
-    low, high = np.log(_TEMPERATURES)
-    best = minimize_scalar(
-        lambda t: float(np.mean(log_losses(margins / np.exp(t)))),
-        bounds=(low, high),
-        method="bounded",
-    )
-    return Calibration(offset, float(np.exp(best.x)))
-
-
 def log_losses(margins: Rewards) -> Rewards:
     """Return ``-log σ(margin)`` of each pair, in nats, shape ``(n,)``."""
     return np.logaddexp(0.0, -margins)
+
+
+def validation_rewards(model: ModelRef) -> tuple[Rewards, Rewards]:
+    """Return a trained model's raw rewards of the validation pairs.
+
+    Returns:
+        Rewards of the preferred responses and of the others, each of shape ``(n,)``,
+        in the order of ``validation_pairs``.
+    """
+    rewards = read_json(model.location / VALIDATION)
+    return np.array(rewards["chosen"]), np.array(rewards["rejected"])

@@ -172,7 +172,7 @@ class Encoder:
         if not whole.startswith(head):
             raise ModelError(
                 f"{self.tokenizer.name_or_path}: its chat template changes the prompt"
-                " when a response is added, so prompt and response cannot be told"
+                " when a response is added, so prompt and response cannot be kept"
                 " apart; give the tokenizer another chat_template"
             )
         tail = whole[len(head) :].rstrip()

@@ -5,23 +5,22 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypedDict
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
+import torch
+from safetensors.torch import save_file
+from tqdm import tqdm
 
-from ser_kedro.models.log_filters import quiet
-from ser_kedro.models.scorer_job import ScorerJob
-from ser_kedro.store import job_store as store
-from ser_kedro.store.fingerprints import hash_folder
-from ser_kedro.store.job import Job
+from ser_kedro.models.params import Scoring
+from ser_kedro.models.reward_model import head_name, load_reward_model
+from ser_kedro.models.scorer import SHARD, Scorer
 from ser_kedro.store.json_io import read_json, write_json
-from ser_kedro.store.references import AnyTable, ModelOutputs, ModelRef, TableRef
+from ser_kedro.store.references import AnyTable, TableRef
 from ser_kedro.store.tables import Rows, map_table, read_table, write_table
-
-if TYPE_CHECKING:
-    from ser_kedro.models.scorer import Scorer
 
 BACKBONE = "backbone.safetensors"
 HEAD = "head.safetensors"
@@ -30,139 +29,106 @@ SHARDS = "shards"
 _COLUMNS = (("response_a", "response_b"), ("chosen", "rejected"))
 # Where a table of features says, in its schema, what they were computed by.
 _BASIS = b"basis"
-_ANY = TableRef(path="", fingerprint="", rows=0)
 
 
-class BackboneJob(Job[ModelOutputs]):
-    """Put a model's weights, its head's apart from the others, where heads share them.
+def save_backbone(start: Path, folder: Path) -> None:
+    """Save a model as a classifier with a head of zeros, in a file of its own.
 
-    Models with equal weights give equal fingerprints, whatever made them.
-
-    Attributes:
-        start: A language model, an encoder or a reward model.
+    Args:
+        start: Folder of a language model, an encoder or a reward model.
+        folder: Where to save.
     """
-
-    stage: ClassVar[str] = "backbone"
-    libraries: ClassVar[tuple[str, ...]] = ("torch", "transformers", "safetensors")
-
-    start: ModelRef
-
-    @quiet()
-    def work(self, workspace: Path) -> ModelOutputs:
-        """Write ``model``: a classifier with a head of zeros, and its tokenizer."""
-        import torch
-        from safetensors.torch import save_file
-
-        from ser_kedro.models.reward_model import head_name, load_reward_model
-
-        model, tokenizer = load_reward_model(self.start.location, seed=0)
-        name = head_name(model)
-        head = model.get_submodule(name)
-        torch.nn.init.zeros_(head.weight)
-        if head.bias is not None:
-            torch.nn.init.zeros_(head.bias)
-        files: dict[str, dict[str, torch.Tensor]] = {BACKBONE: {}, HEAD: {}}
-        for key, value in model.state_dict().items():
-            file = HEAD if key.startswith(f"{name}.") else BACKBONE
-            files[file][key] = value.contiguous()
-        folder = workspace / "model"
-        model.config.architectures = [type(model).__name__]
-        model.config.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        for file, weights in files.items():
-            save_file(weights, folder / file, metadata={"format": "pt"})
-        index = {
-            "metadata": {"head": name, "features": head.in_features},
-            "weight_map": {key: file for file in files for key in files[file]},
-        }
-        write_json(folder / INDEX, index)
-        made = ModelRef(
-            kind="reward_model",
-            path="model",
-            fingerprint=hash_folder(folder)[:32],
-            base_model=self.start.base_model,
-        )
-        return {"model": made}
+    model, tokenizer = load_reward_model(start, seed=0)
+    name = head_name(model)
+    head: Any = model.get_submodule(name)
+    torch.nn.init.zeros_(head.weight)
+    if head.bias is not None:
+        torch.nn.init.zeros_(head.bias)
+    files: dict[str, dict[str, torch.Tensor]] = {BACKBONE: {}, HEAD: {}}
+    for key, value in model.state_dict().items():
+        file = HEAD if key.startswith(f"{name}.") else BACKBONE
+        files[file][key] = value.contiguous()
+    model.config.architectures = [type(model).__name__]
+    model.config.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    for file, weights in files.items():
+        save_file(weights, folder / file, metadata={"format": "pt"})
+    index = {
+        "metadata": {"head": name, "features": head.in_features},
+        "weight_map": {key: file for file in files for key in files[file]},
+    }
+    write_json(folder / INDEX, index)
 
 
-class FeatureOutputs(TypedDict):
-    """A table of features."""
+def write_features(
+    backbone: Path,
+    pairs: AnyTable,
+    known: Sequence[TableRef],
+    basis: str,
+    scoring: Scoring,
+    workspace: Path,
+) -> TableRef:
+    """Compute the features of a table's pairs; begun work is resumed.
 
-    features: TableRef
-
-
-class FeaturesJob(ScorerJob[FeatureOutputs]):
-    """Compute what the head of a frozen model reads for each response of a table.
-
-    Each pair has a forward pass of its own, its responses in the order of their text,
-    so that its features depend on nothing else: neither on the pairs around it nor on
-    what the store holds. Pairs that another table of the same backbone has are copied
-    from there, which saves time and changes nothing.
-
-    Attributes:
-        model: From ``BackboneJob``.
+    Args:
+        backbone: Folder of ``save_backbone``.
         pairs: Any table of pairs.
+        known: Tables of features, of any backbone, to copy from.
+        basis: What the features are computed by; those of another are not copied.
+        scoring: How the backbone is applied.
+        workspace: A folder of this work alone.
     """
+    width = read_json(backbone / INDEX)["metadata"]["features"]
+    schema = _schema(width).with_metadata({_BASIS: basis})
+    rows = FeatureRows([table for table in known if _basis(table) == basis])
+    folder = workspace / SHARDS
+    batches = _batches(backbone, pairs, rows, schema, scoring, folder)
+    output = write_table(workspace, "features", batches, schema)
+    shutil.rmtree(folder, ignore_errors=True)
+    return output
 
-    stage: ClassVar[str] = "features"
 
-    pairs: AnyTable
+def _batches(
+    backbone: Path,
+    pairs: AnyTable,
+    known: FeatureRows,
+    schema: pa.Schema,
+    scoring: Scoring,
+    folder: Path,
+) -> Iterator[pa.RecordBatch]:
+    table = read_table(pairs)
+    found = known.find(table["pair_id"].to_pylist())
+    scorer = _scorer(backbone, scoring) if (found < 0).any() else None
+    rows = Rows(table)
+    folder.mkdir(exist_ok=True)
+    with tqdm(total=len(found), desc="features", unit="pair", disable=None) as bar:
+        for start in range(0, len(found), SHARD):
+            shard = found[start : start + SHARD]
+            file = folder / f"{start}.arrow"
+            if not file.is_file():
+                parts = []
+                if (old := shard >= 0).any():
+                    parts.append(known.rows.take(shard[old]))
+                if scorer is not None and not old.all():
+                    new = rows.take(start + np.flatnonzero(~old))
+                    parts.append(_features(scorer, new, schema))
+                batch = _merged(parts, old, schema)
+                part = write_table(folder, f"{start}.partial", [batch], schema)
+                (folder / part.path).rename(file)
+            yield from map_table(file).to_batches()
+            bar.update(len(shard))
 
-    @quiet()
-    def work(self, workspace: Path) -> FeatureOutputs:
-        """Write ``features``: a row a pair, in their order, responses by their text."""
-        # A job that differs in its table alone has the same basis.
-        basis = self.model_copy(update={"pairs": _ANY}).fingerprint
-        width = read_json(self.model.location / INDEX)["metadata"]["features"]
-        schema = _schema(width).with_metadata({_BASIS: basis})
-        batches = self._batches(FeatureRows(_tables(basis)), schema, workspace / SHARDS)
-        output = write_table(workspace, "features", batches, schema)
-        shutil.rmtree(workspace / SHARDS, ignore_errors=True)
-        return {"features": output}
 
-    def _batches(
-        self, known: FeatureRows, schema: pa.Schema, folder: Path
-    ) -> Iterator[pa.RecordBatch]:
-        from tqdm import tqdm
-
-        from ser_kedro.models.scorer import SHARD
-
-        pairs = read_table(self.pairs)
-        found = known.find(pairs["pair_id"].to_pylist())
-        scorer = self.scorer() if (found < 0).any() else None
-        rows = Rows(pairs)
-        folder.mkdir(exist_ok=True)
-        with tqdm(total=len(found), desc="features", unit="pair", disable=None) as bar:
-            for start in range(0, len(found), SHARD):
-                shard = found[start : start + SHARD]
-                file = folder / f"{start}.arrow"
-                if not file.is_file():
-                    parts = []
-                    if (old := shard >= 0).any():
-                        parts.append(known.rows.take(shard[old]))
-                    if scorer is not None and not old.all():
-                        new = rows.take(start + np.flatnonzero(~old))
-                        parts.append(_features(scorer, new, schema))
-                    batch = _merged(parts, old, schema)
-                    part = write_table(folder, f"{start}.partial", [batch], schema)
-                    (folder / part.path).rename(file)
-                yield from map_table(file).to_batches()
-                bar.update(len(shard))
-
-    def scorer(self) -> Scorer:
-        """Load the backbone, with a head that hands on what it reads."""
-        import torch
-
-        from ser_kedro.models.reward_model import head_name
-
-        scorer = super().scorer()
-        model: Any = scorer.model
-        name = head_name(model)
-        width = model.get_submodule(name).in_features
-        handing_on = torch.nn.Linear(width, width, bias=False)
-        torch.nn.init.eye_(handing_on.weight)
-        model.set_submodule(name, handing_on.to(model.device))
-        return scorer
+def _scorer(backbone: Path, scoring: Scoring) -> Scorer:
+    """Load the backbone, with a head that hands on what it reads."""
+    scorer = Scorer.load(backbone, scoring)
+    model: Any = scorer.model
+    name = head_name(model)
+    width = model.get_submodule(name).in_features
+    handing_on = torch.nn.Linear(width, width, bias=False)
+    torch.nn.init.eye_(handing_on.weight)
+    model.set_submodule(name, handing_on.to(model.device))
+    return scorer
 
 
 class FeatureRows:
@@ -174,8 +140,6 @@ class FeatureRows:
 
     def __init__(self, tables: Sequence[TableRef]) -> None:
         """Open tables of ``FeaturesJob``."""
-        import pandas as pd
-
         opened = [read_table(table) for table in tables]
         self.table = pa.concat_tables(opened) if opened else None
         empty = pa.table({"pair_id": pa.array([], pa.string())})
@@ -276,16 +240,6 @@ def _merged(
     places = np.argsort(np.argsort(~old, kind="stable"), kind="stable")
     ordered = joined.take(pa.array(places))
     return pa.RecordBatch.from_arrays(ordered.columns, schema=schema)
-
-
-def _tables(basis: str) -> list[TableRef]:
-    """Return the finished feature tables of a basis."""
-    results = (store.store_root() / FeaturesJob.stage).glob(f"*/{store.RESULT}")
-    found = [
-        TableRef.model_validate(read_json(result)["outputs"]["features"])
-        for result in sorted(results)
-    ]
-    return [table for table in found if _basis(table) == basis]
 
 
 def _basis(table: TableRef) -> str:

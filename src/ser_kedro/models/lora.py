@@ -8,8 +8,8 @@ from typing import Any, Literal
 from peft import LoraConfig, PeftModel
 
 from ser_kedro.launch.rank import is_main
-from ser_kedro.models.zero3 import SharedModel, in_parts
-from ser_kedro.training.params import LoraParams
+from ser_kedro.models.params import LoraParams
+from ser_kedro.models.zero3 import Zero3Model, is_zero3_enabled
 
 
 def adapter_config(
@@ -42,8 +42,8 @@ def trained_model(trainer: Any, adapter: Path | None = None) -> Any:
         trainer: A trainer that has trained.
         adapter: Where rank 0 writes the adapters by themselves; ``None``: nowhere.
     """
-    if in_parts():
-        return SharedModel(trainer.model_wrapped, adapter)
+    if is_zero3_enabled():
+        return Zero3Model(trainer.model_wrapped, adapter)
     model = trainer.accelerator.unwrap_model(trainer.model, keep_fp32_wrapper=False)
     if not isinstance(model, PeftModel):
         return model

@@ -22,7 +22,7 @@ from torch.nn.utils.rnn import pad_sequence
 from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-from ser_kedro.models.zero3 import in_parts, probe
+from ser_kedro.models.zero3 import is_zero3_enabled, probe
 
 logger = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ def enable(model: PreTrainedModel, *, wanted: bool = True) -> Packing:
     packing = Packing(False, "packing is switched off")
     if wanted:
         # Weights in parts (ZeRO 3) cannot be tried: a small whole model stands in.
-        tried = probe(model) if in_parts() else model
+        tried = probe(model) if is_zero3_enabled() else model
         packing = _choose(tried)
         if tried is not model:
             model.set_attn_implementation(_attention(tried))

@@ -20,7 +20,7 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from ser_kedro.errors import ModelError
 from ser_kedro.models.encode import ensure_pad_token
-from ser_kedro.models.zero3 import draw_again, in_parts
+from ser_kedro.models.zero3 import init_new_weights, is_zero3_enabled
 
 # A head that transformers' own class does not have.
 DEEP_HEAD = "deep_head.safetensors"
@@ -95,8 +95,8 @@ def load_reward_model(
             dtype=torch.float32,
             output_loading_info=True,
         )
-    if in_parts():
-        draw_again(model, found["missing_keys"], seed)
+    if is_zero3_enabled():
+        init_new_weights(model, found["missing_keys"], seed)
     ensure_pad_token(tokenizer, model)
     attach_deep_head(model, folder)
     return model.eval(), tokenizer
@@ -132,12 +132,12 @@ def attach_deep_head(model: PreTrainedModel, folder: Path) -> None:
         model.set_submodule(head_name(model), head)
 
 
-def drop_features(model: PreTrainedModel, share: float) -> None:
-    """Let training drop a share of the features that the head reads."""
+def drop_features(model: PreTrainedModel, rate: float) -> None:
+    """Let training drop a part of the features that the head reads."""
 
     def drop(head: torch.nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        kept = torch.nn.functional.dropout(inputs[0], share, head.training)
+        kept = torch.nn.functional.dropout(inputs[0], rate, head.training)
         return (kept, *inputs[1:])
 
-    if share:
+    if rate:
         model.get_submodule(head_name(model)).register_forward_pre_hook(drop)

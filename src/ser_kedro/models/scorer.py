@@ -16,9 +16,10 @@ from ser_kedro.launch.rank import is_main
 from ser_kedro.models import pack
 from ser_kedro.models.encode import EncodedPair, Encoder, Messages
 from ser_kedro.models.pack import Packing, Row
+from ser_kedro.models.params import Scoring
+from ser_kedro.models.precision import uses_bf16
 from ser_kedro.models.reward_model import load_reward_model
-from ser_kedro.models.zero3 import SharedModel, in_parts, share
-from ser_kedro.training.params import Scoring, uses_bf16
+from ser_kedro.models.zero3 import Zero3Model, initialize, is_zero3_enabled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,7 +48,7 @@ class Scorer:
         bf16: Compute in bf16, the head apart.
     """
 
-    model: PreTrainedModel | SharedModel
+    model: PreTrainedModel | Zero3Model
     encoder: Encoder
     packing: Packing
     tokens: int
@@ -62,11 +63,11 @@ class Scorer:
             scoring: How it is applied.
         """
         model, tokenizer = load_reward_model(folder, seed=0)
-        if not in_parts():
+        if not is_zero3_enabled():
             model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
         encoder = Encoder(tokenizer, scoring.max_length)
         choice = pack.enable(model, wanted=scoring.packing)
-        ready = share(model) if in_parts() else model
+        ready = initialize(model) if is_zero3_enabled() else model
         bf16 = uses_bf16(scoring.precision)
         return cls(ready, encoder, choice, scoring.score_tokens, bf16)
 
@@ -124,7 +125,7 @@ class Scorer:
 
     def join(self) -> None:
         """Help the other ranks to finish, where each holds a part of the model."""
-        if isinstance(self.model, SharedModel):
+        if isinstance(self.model, Zero3Model):
             self.model.join()
 
     @torch.inference_mode()
@@ -198,7 +199,7 @@ def save_checked(scorer: Scorer, folder: Path, sample: Sequence[EncodedPair]) ->
     model.save_pretrained(folder)
     reloaded, _ = load_reward_model(folder, seed=_RELOAD_SEED)
     plain = Packing(False, "as others read it")
-    ready = share(reloaded) if in_parts() else reloaded.to(model.device)
+    ready = initialize(reloaded) if is_zero3_enabled() else reloaded.to(model.device)
     loaded = replace(exactly, model=ready, packing=plain)
     after = loaded.rewards(sample)
     # A collapsed model is saved as it is; the loop will judge it.

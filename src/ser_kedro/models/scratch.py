@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from ser_kedro.training.params import ScratchParams
+from ser_kedro.models.params import ScratchParams
 
 PAD, BOS, EOS = "<|pad|>", "<|begin|>", "<|end|>"
 

@@ -1,9 +1,10 @@
-"""Models of which each rank holds a part (ZeRO 3), used and saved by all together."""
+"""Models whose weights are sharded over the ranks (ZeRO 3): use them and save them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,14 @@ from transformers.integrations import deepspeed as integration
 from ser_kedro.launch import rank
 
 
-def in_parts() -> bool:
-    """Say whether models are taken apart as they are loaded."""
+def is_zero3_enabled() -> bool:
+    """Say whether weights are sharded over the ranks as they are loaded."""
     return bool(integration.is_deepspeed_zero3_enabled())
 
 
 @contextmanager
 def _whole_models() -> Iterator[None]:
-    """Make whole models for once."""
+    """Load models unsharded for once."""
     current = integration._hf_deepspeed_config_weak_ref()
     integration.unset_hf_deepspeed_config()
     try:
@@ -31,11 +32,11 @@ def _whole_models() -> Iterator[None]:
         integration.set_hf_deepspeed_config(current)
 
 
-def draw_again(model: Any, names: Iterable[str], seed: int) -> None:
-    """Draw weights that no file had, as one process would have drawn them.
+def init_new_weights(model: Any, names: Iterable[str], seed: int) -> None:
+    """Initialise weights that no file had, as one process would.
 
     Args:
-        model: A model in parts.
+        model: A sharded model.
         names: Its new parameters.
         seed: As the process was seeded before the model was loaded.
     """
@@ -53,12 +54,10 @@ def draw_again(model: Any, names: Iterable[str], seed: int) -> None:
 
 
 def probe(model: Any) -> Any:
-    """Return a small whole model of the same architecture, with random weights.
+    """Return a small unsharded model of the same architecture, with random weights.
 
     It has one layer and few tokens, and is otherwise as wide as the model is.
     """
-    from copy import deepcopy
-
     config = deepcopy(model.config)
     config.num_hidden_layers = 1
     if getattr(config, "layer_types", None):
@@ -68,11 +67,11 @@ def probe(model: Any) -> Any:
         return type(model)(config).eval()
 
 
-class SharedModel:
-    """A model in parts: a rank's forward pass needs that of all others.
+class Zero3Model:
+    """A sharded model: a rank's forward pass needs one of all others.
 
-    Ranks may have more or fewer passes to make. Each pass begins with a word from
-    all, and a rank that has none left goes along (``join``) until nobody has.
+    Ranks may have more or fewer passes to make. Before each pass all ranks say whether
+    they have one left, and a rank that has none takes part (``join``) until nobody has.
     """
 
     def __init__(self, engine: Any, adapter: Path | None = None) -> None:
@@ -89,24 +88,24 @@ class SharedModel:
         """The precision of the weights."""
         return next(iter(self.engine.module.parameters())).dtype
 
-    def eval(self) -> SharedModel:
+    def eval(self) -> Zero3Model:
         """Switch off dropout."""
         self.engine.eval()
         return self
 
     def __call__(self, **inputs: Any) -> Any:
-        """Make a forward pass, the others making theirs."""
-        self._anybody(at_work=True)
+        """Make a forward pass, while the others make theirs."""
+        self._any_rank(at_work=True)
         return self.engine(**inputs)
 
     @torch.no_grad()
     def join(self) -> None:
-        """Go along with the others until none has anything left to do."""
+        """Take part in the others' passes until none has any left."""
         row = torch.zeros((1, 2), dtype=torch.long, device=self.device)
-        while self._anybody(at_work=False):
+        while self._any_rank(at_work=False):
             self.engine(input_ids=row, attention_mask=torch.ones_like(row))
 
-    def _anybody(self, *, at_work: bool) -> bool:
+    def _any_rank(self, *, at_work: bool) -> bool:
         count = torch.tensor(int(at_work), device=self.device)
         distributed.all_reduce(count)
         return bool(count)
@@ -125,7 +124,7 @@ class SharedModel:
 
 
 def _whole(model: Any, weights: dict[str, torch.Tensor]) -> Any:
-    """Return a twin of a model in parts that has its weights, on the host."""
+    """Return an unsharded copy of a sharded model, on the host."""
     adapted = isinstance(model, PeftModel)
     base = model.get_base_model() if adapted else model
     with torch.device("meta"), _whole_models():
@@ -137,8 +136,8 @@ def _whole(model: Any, weights: dict[str, torch.Tensor]) -> Any:
     return twin
 
 
-def share(model: Any) -> SharedModel:
-    """Return a model that was loaded in parts, ready for forward passes."""
+def initialize(model: Any) -> Zero3Model:
+    """Return a model that was loaded sharded, ready for forward passes."""
     import deepspeed
 
     settings = {
@@ -154,4 +153,4 @@ def share(model: Any) -> SharedModel:
     engine, *_ = deepspeed.initialize(
         model=model, config={**settings, "zero_optimization": zero}
     )
-    return SharedModel(engine).eval()
+    return Zero3Model(engine).eval()

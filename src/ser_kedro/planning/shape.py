@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, Literal
+
+import torch
+from peft import get_peft_model
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+from ser_kedro.models.lora import adapter_config
 
 Task = Literal["CAUSAL_LM", "SEQ_CLS"]
 
@@ -48,11 +55,6 @@ def shape_of(config: Any, task: Task, lora: Any = None) -> ModelShape:
         task: A language model, or a reward model (one label).
         lora: ``LoraParams``; ``None`` trains every weight.
     """
-    import torch
-    from peft import get_peft_model
-
-    from ser_kedro.models.lora import adapter_config
-
     with torch.device("meta"):
         model: Any = _model(config, task)
     whole = _count(model)
@@ -87,10 +89,6 @@ def shape_of(config: Any, task: Task, lora: Any = None) -> ModelShape:
 
 
 def _model(config: Any, task: Task) -> Any:
-    import copy
-
-    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
-
     if task == "CAUSAL_LM":
         return AutoModelForCausalLM.from_config(config)
     config = copy.deepcopy(config)
@@ -100,8 +98,6 @@ def _model(config: Any, task: Task) -> Any:
 
 
 def _layers(model: Any) -> list[Any]:
-    import torch
-
     stacks = [m for m in model.modules() if isinstance(m, torch.nn.ModuleList)]
     return [layer for stack in stacks for layer in stack]
 

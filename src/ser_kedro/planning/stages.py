@@ -6,18 +6,18 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from transformers import AutoConfig
+
+from ser_kedro.models.params import ModelParams
+from ser_kedro.models.reward_model import from_pretrained, is_encoder
+from ser_kedro.models.scratch import scratch_config
 from ser_kedro.planning import memory
 from ser_kedro.planning.devices import Devices
 from ser_kedro.planning.memory import Memory
 from ser_kedro.planning.shape import ModelShape, shape_of
 from ser_kedro.planning.work import Disk, Work, disk, sft_rows, steps
 from ser_kedro.policy.ppo_params import PpoParams
-from ser_kedro.training.params import (
-    ModelParams,
-    RewardParams,
-    SftParams,
-    TrainingParams,
-)
+from ser_kedro.training.params import RewardParams, SftParams, TrainingParams
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,6 @@ def make_plan(
     Raises:
         ModelError: If the configuration cannot be had.
     """
-    from ser_kedro.models.reward_model import is_encoder
-
     config = config_of(model, max(sft.max_length, reward.max_length))
     scorer = shape_of(config, "SEQ_CLS", reward.lora)
     language = None
@@ -126,11 +124,6 @@ def config_of(model: ModelParams, max_length: int) -> Any:
     Raises:
         ModelError: If it cannot be had.
     """
-    from transformers import AutoConfig
-
-    from ser_kedro.models.reward_model import from_pretrained
-    from ser_kedro.models.scratch import scratch_config
-
     if model.scratch is not None:
         return scratch_config(
             model.scratch, model.scratch.vocab_size, max_length, pad_token_id=0
@@ -151,7 +144,7 @@ def reward_tokens_of_a_pass(params: RewardParams, devices: Devices) -> int:
     """
     pair = 2 * params.max_length
     share = math.ceil(params.batch_size / devices.count) * pair
-    return min(max(params.micro_tokens, pair), share)
+    return min(max(params.max_tokens_per_microbatch, pair), share)
 
 
 def _training(
@@ -175,7 +168,10 @@ def _training(
 
 def _labelling(shape: ModelShape, params: RewardParams, devices: Devices) -> Stage:
     need = memory.scoring(
-        shape, devices, tokens=params.score_tokens, precision=params.precision
+        shape,
+        devices,
+        tokens=params.score_tokens,
+        precision=params.precision,
     )
     return Stage("labelling", shape, need, f"{params.score_tokens} tokens")
 

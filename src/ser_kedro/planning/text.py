@@ -93,7 +93,8 @@ def _verdict(stage: Stage, room: int) -> str:
     if free < 0:
         hint = _HINTS.get(stage.name, _HINT)
         return (
-            f"WARNING: {stage.name} does not fit: {gigabytes(-free)} too much; {hint}"
+            f"WARNING: {stage.name} does not fit: it exceeds device memory by"
+            f" {gigabytes(-free)}; {hint}"
         )
     tight = " (tight: an estimate is no measurement)" if share > 100 * _TIGHT else ""
     return f"{stage.name} fits: {gigabytes(free)} free, {share:.0f} % used{tight}"

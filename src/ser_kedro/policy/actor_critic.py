@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import get_peft_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM
@@ -70,8 +71,6 @@ class ActorCritic(nn.Module):
         model = from_pretrained(AutoModelForCausalLM, folder, dtype=dtype)
         copied = None
         if params.lora is not None:
-            from peft import get_peft_model
-
             model = get_peft_model(model, adapter_config(params.lora, "CAUSAL_LM"))
         elif reference:
             copied = copy.deepcopy(model).eval().requires_grad_(False)

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ser_kedro.training.params import LoraParams
+from ser_kedro.models.params import LoraParams
 
 PAPER_LORA = LoraParams(r=16, alpha=32, dropout=0.05)
 

@@ -18,12 +18,11 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import RLOOConfig, RLOOTrainer
 
-from ser_kedro.models.distributed import CHECKPOINTS
 from ser_kedro.policy.ppo import Ppo, merge_moments, next_kl_coefficient
 from ser_kedro.policy.ppo_checkpoint import Progress
 from ser_kedro.store.json_io import write_json
-from ser_kedro.training.resume import last_checkpoint
-from ser_kedro.training.reward_trainer import train
+from ser_kedro.training.resume import CHECKPOINTS, last_checkpoint
+from ser_kedro.training.run import train
 
 
 class Rloo(Ppo):

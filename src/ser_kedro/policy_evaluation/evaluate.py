@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import SecretStr
 
+from ser_kedro.errors import JudgeError
 from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.policy_evaluation.judge.key import find_key
 from ser_kedro.policy_evaluation.judge.params import JudgeParams
@@ -143,8 +144,18 @@ def ask_judge(
     Returns:
         Model, mode, wins, ties and losses of the policy with intervals, cost as it was
         estimated before the start, and what could not be used.
+
+    Raises:
+        JudgeError: If the ``openai`` package is missing, or the judge cannot be asked.
     """
-    from ser_kedro.policy_evaluation.judge.judge import judge
+    try:
+        from ser_kedro.policy_evaluation.judge.judge import judge
+    except ModuleNotFoundError as error:
+        if error.name != "openai":
+            raise
+        raise JudgeError(
+            "judge: the openai package is missing; pip install 'ser-kedro[judge]'"
+        ) from error
 
     ours, others = read_table(policy).to_pylist(), read_table(sft).to_pylist()
     comparisons = [

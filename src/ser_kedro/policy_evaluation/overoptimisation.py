@@ -8,14 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from plotly.graph_objects import Figure, Scatter
 
 from ser_kedro.statistics.estimate import Floats
-
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
 
 
 @dataclass(frozen=True)
@@ -98,8 +95,6 @@ def figure(
     window: int = 5,
 ) -> Figure:
     """Draw proxy and gold reward over the steps of a run, and the point between."""
-    from plotly.graph_objects import Figure, Scatter
-
     middle = steps[window // 2 : len(steps) - window // 2]
     drawn = Figure()
     for name, values, axis, colour in (

@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from ser_kedro.errors import DataError
+from ser_kedro.preferences.checks import check_pairs
 from ser_kedro.preferences.records import DropReason
-from ser_kedro.preferences.schema import LABELED, Pair, check_pairs, prompt_key
+from ser_kedro.preferences.schema import LABELED, Pair, prompt_key
 from ser_kedro.preferences.source import Dropped, Part, PreferenceSource
 from ser_kedro.store.tables import BATCH, map_table, write_table
 
@@ -195,7 +196,7 @@ def _judge(collected: Collected, name: str, max_bad_rows: float) -> None:
         share = f"{bad} of {collected.read} rows ({bad / collected.read:.1%})"
         raise DataError(
             f"{name}: {share} are unusable, more than max_bad_rows={max_bad_rows:g}:"
-            f" {first}; mend them, or choose another format or a larger max_bad_rows"
+            f" {first}; fix them, or choose another format or a larger max_bad_rows"
         )
     if not collected.kept:
         counts = ", ".join(f"{n} {r}" for r, n in collected.dropped.items())

@@ -26,7 +26,7 @@ from ser_kedro.preferences.hub import HUB, commit_of
 from ser_kedro.preferences.records import Raw, first_line
 from ser_kedro.preferences.schema import Pair
 from ser_kedro.store.fingerprints import hash_file
-from ser_kedro.store.references import project_root
+from ser_kedro.store.layout import project_root
 
 WORLD = "demo_world"
 KNOWN_FORMATS = (*FORMATS, WORLD)
@@ -143,7 +143,7 @@ class PreferenceSource(BaseModel):
         """
         path = self.path if part == "train" else self.test_path
         if path is None:
-            raise DataError(f"format={self.format}: no place for the {part} part")
+            raise DataError(f"format={self.format}: no path given for the {part} split")
         return _resolve(path)
 
     def _parse(self, raws: Iterator[Raw]) -> Iterator[Pair | Dropped]:

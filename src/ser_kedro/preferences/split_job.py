@@ -21,13 +21,7 @@ from pydantic import (
 
 from ser_kedro.preferences.collect import Collected, collect
 from ser_kedro.preferences.records import DropReason
-from ser_kedro.preferences.schema import (
-    AUDIT,
-    LABELED,
-    PROMPTS,
-    UNLABELED,
-    check_pairs,
-)
+from ser_kedro.preferences.schema import AUDIT, LABELED, PROMPTS, UNLABELED
 from ser_kedro.preferences.source import Part as SourcePart
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.preferences.split import (
@@ -61,6 +55,9 @@ class _Rows:
         return _Rows(self.table, self.indices[rows], ids, groups)
 
     def batches(self, build: Build, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        # Pandera takes a second to import, which only a split needs.
+        from ser_kedro.preferences.checks import check_pairs
+
         done = 0
         for batch in reorder(self.table, self.indices):
             built = build(batch, self.groups[done : done + batch.num_rows])
@@ -109,6 +106,11 @@ class SplitJob(Job[SplitOutputs]):
         if info.context and info.context.get("identity"):
             return value.identity
         return handler(value)
+
+    @property
+    def title(self) -> str:
+        """What it does, for the log."""
+        return "Read and split the preference pairs"
 
     def work(self, workspace: Path) -> SplitOutputs:
         """Read, check, group, assign and write; nothing large is held in memory.

@@ -10,8 +10,8 @@ import numpy as np
 
 from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import INLINE, LauncherParams
-from ser_kedro.models.calibration import Calibration, log_losses
-from ser_kedro.models.validation import validation_rewards
+from ser_kedro.models.calibration import Calibration, log_losses, validation_rewards
+from ser_kedro.models.scoring import score_pairs
 from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.self_evolution.progress import Outcome, compare, has_collapsed, judge
 from ser_kedro.self_evolution.refit import RefitJob
@@ -26,14 +26,7 @@ from ser_kedro.self_evolution.state import (
 )
 from ser_kedro.self_evolution.status import Status
 from ser_kedro.self_evolution.vote import VoteJob
-from ser_kedro.self_evolution.voters import (
-    calibration_of,
-    is_alone,
-    score,
-    train,
-    voters_of,
-    without_voters,
-)
+from ser_kedro.self_evolution.voters import train_voters, voters_of, without_voters
 from ser_kedro.store.references import (
     NOTHING,
     AnyTable,
@@ -42,7 +35,7 @@ from ser_kedro.store.references import (
     SelectionRef,
     TableRef,
 )
-from ser_kedro.training.average import AverageJob
+from ser_kedro.training.average_job import AverageJob
 from ser_kedro.training.params import RewardParams
 
 Selected = tuple[SelectionRef | Nothing, TableRef | Nothing]
@@ -83,7 +76,7 @@ class EvolutionLoop:
             pairs: The tables.
             changes: Of the reward parameters.
         """
-        return train(
+        return train_voters(
             start=self.data.sft_model,
             pairs=pairs,
             validation=self.data.validation_pairs,
@@ -135,14 +128,14 @@ class EvolutionLoop:
         if state.stopped:
             return NOTHING
         voters = voters_of(state.model)
-        pool = self.data.unlabeled_pairs
+        pool, scoring = self.data.unlabeled_pairs, self.reward.scoring
         scores = tuple(
-            score(voter, pool, self.reward, self.launcher, state.remaining)
+            score_pairs(voter, pool, scoring, self.launcher, state.remaining)
             for voter in voters
         )
         if len(voters) == 1:
             return scores[0]
-        job = VoteJob(scores=scores, calibrations=tuple(map(calibration_of, voters)))
+        job = VoteJob(scores=scores, calibrations=tuple(map(Calibration.of, voters)))
         return run(job, self.launcher)["scores"]
 
     def select(self, state: EvolutionState, scores: TableRef | Nothing) -> Selected:
@@ -154,12 +147,12 @@ class EvolutionLoop:
         if isinstance(scores, Nothing):
             return NOTHING, NOTHING
         # Votes are calibrated already.
-        alone = is_alone(state.model)
+        alone = not state.model.voters
         job = SelectJob(
             scores=scores,
             pairs=self.data.unlabeled_pairs,
             loop=state.loop + 1,
-            calibration=calibration_of(state.model) if alone else Calibration(),
+            calibration=Calibration.of(state.model) if alone else Calibration(),
             params=self.params.selection,
         )
         outputs = run(job, self.launcher)
@@ -281,7 +274,7 @@ class EvolutionLoop:
         }[self.params.start]
         changes = {"epochs": self.params.epochs, "dropout": self.params.dropout}
         given = {name: value for name, value in changes.items() if value is not None}
-        trained = train(
+        trained = train_voters(
             start=start,
             pairs=pairs,
             # A selection's pairs are those of the pool, whose features are known.
@@ -313,4 +306,4 @@ class EvolutionLoop:
 
 def _validation_losses(model: ModelRef) -> np.ndarray:
     chosen, rejected = validation_rewards(model)
-    return log_losses((chosen - rejected) / calibration_of(model).temperature)
+    return log_losses((chosen - rejected) / Calibration.of(model).temperature)

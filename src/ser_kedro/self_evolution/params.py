@@ -29,8 +29,8 @@ class SelectionParams(BaseModel):
             by ``source`` those of each source. ``none`` takes all that qualify.
         min_share: Share of the loop's pool that must qualify for a status.
         min_count: Pairs that must qualify whatever the share says.
-        labels: ``hard`` self-labels, or ``soft`` ones: the calibrated probability that
-            the preferred response is the better one.
+        labels: ``soft`` self-labels, the calibrated probability that the preferred
+            response is the better one; or ``hard`` ones (paper).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -47,7 +47,7 @@ class SelectionParams(BaseModel):
     balance: Literal["none", "length", "source"] = "none"
     min_share: float = Field(0.05, ge=0, le=1)
     min_count: int = Field(16, ge=1)
-    labels: Literal["hard", "soft"] = "hard"
+    labels: Literal["hard", "soft"] = "soft"
 
     @model_validator(mode="after")
     def _schedule_given(self) -> Self:
@@ -63,8 +63,8 @@ class EvolutionParams(SelectionParams):
         memory: Earlier selections to train on too: the ``previous`` loop's,
             ``D_n ∪ D_(n-1)`` (paper), ``all`` of them, or ``none``.
         keep_seed_labels: Train on the human labels in every loop.
-        start: What each loop trains on from: the ``previous`` loop's model, the
-            ``seed`` model, or the ``sft`` model with a new head.
+        start: What each loop trains on from: the ``sft`` model with a new head, the
+            ``seed`` model, or the ``previous`` loop's (paper).
         epochs: Passes of each loop's training; ``None``: as the seed model's.
         dropout: Of each loop's training (a noisy student); ``None``: as the seed's.
         average: Of the loop's model: ``loops`` takes the mean of its weights and those
@@ -83,13 +83,13 @@ class EvolutionParams(SelectionParams):
 
     memory: Literal["none", "previous", "all"] = "previous"
     keep_seed_labels: bool = True
-    start: Literal["previous", "seed", "sft"] = "previous"
+    start: Literal["previous", "seed", "sft"] = "sft"
     epochs: float | None = Field(None, gt=0)
     dropout: float | None = Field(None, ge=0, lt=1)
     average: Literal["none", "loops", "voters"] = "none"
     max_loops: int | None = Field(None, ge=1)
     patience: int = Field(2, ge=1)
-    standard_errors: float = Field(1.0, ge=0)
+    standard_errors: float = Field(0.0, ge=0)
     collapse_standard_errors: float = Field(2.0, gt=0)
     refit: bool = False
 

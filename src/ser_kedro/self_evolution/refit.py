@@ -7,8 +7,7 @@ import shutil
 from pathlib import Path
 from typing import ClassVar
 
-from ser_kedro.models.calibration import CALIBRATION, Calibration
-from ser_kedro.models.validation import VALIDATION
+from ser_kedro.models.calibration import CALIBRATION, VALIDATION, Calibration
 from ser_kedro.store.job import Job
 from ser_kedro.store.references import ModelOutputs, ModelRef
 
@@ -32,6 +31,11 @@ class RefitJob(Job[ModelOutputs]):
     model: ModelRef
     held_out: ModelRef
 
+    @property
+    def title(self) -> str:
+        """What it does, for the log."""
+        return "Keep the temperature of the kept model"
+
     def work(self, workspace: Path) -> ModelOutputs:
         """Write ``model``: the same files, linked, and another calibration.
 
@@ -47,8 +51,8 @@ class RefitJob(Job[ModelOutputs]):
         for name in (CALIBRATION, VALIDATION):
             (folder / name).unlink()
         calibration = Calibration(
-            offset=Calibration.load(self.model.location).offset,
-            temperature=Calibration.load(self.held_out.location).temperature,
+            offset=Calibration.of(self.model).offset,
+            temperature=Calibration.of(self.held_out).temperature,
         )
         calibration.save(folder)
         # What it says of pairs that it has seen is no validation.

@@ -59,6 +59,11 @@ class SelectJob(Job[SelectOutputs]):
     calibration: Calibration
     params: SelectionParams
 
+    @property
+    def title(self) -> str:
+        """What it does, for the log."""
+        return f"Select pairs for loop {self.loop} among {self.scores.rows:,}"
+
     def work(self, workspace: Path) -> SelectOutputs:
         """Write ``selection`` (pairs with self-labels) and ``remaining`` (rows)."""
         scores = read_table(self.scores)

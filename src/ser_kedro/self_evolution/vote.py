@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ser_kedro.models.calibration import Calibration
-from ser_kedro.models.score import SCORES, ScoreOutputs
+from ser_kedro.models.scores import SCORES, ScoreOutputs
 from ser_kedro.store.job import Job
 from ser_kedro.store.references import TableRef
 from ser_kedro.store.tables import read_table, write_table
@@ -27,6 +27,11 @@ class VoteJob(Job[ScoreOutputs]):
 
     scores: tuple[TableRef, ...]
     calibrations: tuple[Calibration, ...]
+
+    @property
+    def title(self) -> str:
+        """What it does, for the log."""
+        return f"Let {len(self.scores)} models vote on the pool"
 
     def work(self, workspace: Path) -> ScoreOutputs:
         """Write ``scores``: the voters' mean calibrated rewards; a dispute is a tie."""

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import bootstrap
 
-from ser_kedro.evaluation.params import EvaluationParams
+from ser_kedro.statistics.params import StatisticsParams
 
 Floats = NDArray[np.float64]
 
@@ -31,9 +32,9 @@ class Estimate:
         return self.low > 0 or self.high < 0
 
     def verdict(self) -> str:
-        """Name a difference: ``a gain``, ``a loss`` or ``not resolved``."""
+        """Name a difference: ``a gain``, ``a loss`` or ``not significant``."""
         if not self.excludes_zero:
-            return "not resolved"
+            return "not significant"
         return "a gain" if self.value > 0 else "a loss"
 
     def points(self) -> str:
@@ -42,7 +43,7 @@ class Estimate:
         return f"{value} points [{low}, {high}]"
 
     def percent(self) -> str:
-        """Return a share in per cent, ends that are unknown as ``–``."""
+        """Return a share in %, ends that are unknown as ``–``."""
         value, low, high = map(percent, (self.value, self.low, self.high))
         return f"{value} [{low}, {high}]"
 
@@ -53,7 +54,7 @@ def points(value: float) -> str:
 
 
 def percent(value: float) -> str:
-    """Return a share in per cent; ``–`` where it is not known."""
+    """Return a share in %; ``–`` where it is not known."""
     return f"{100 * value:.1f}" if np.isfinite(value) else "–"
 
 
@@ -63,7 +64,7 @@ def correct(chosen: Floats, rejected: Floats) -> Floats:
 
 
 def mean_by_group(
-    values: Floats, groups: NDArray[np.str_], params: EvaluationParams
+    values: Floats, groups: NDArray[np.str_], params: StatisticsParams
 ) -> Estimate:
     """Return the mean over pairs, with a bootstrap over groups.
 
@@ -75,8 +76,6 @@ def mean_by_group(
         groups: Prompt group of each pair, shape ``(n,)``.
         params: Confidence and number of resamples.
     """
-    from scipy.stats import bootstrap
-
     _, index = np.unique(groups, return_inverse=True)
     sums = np.bincount(index, weights=values)
     sizes = np.bincount(index).astype(np.float64)

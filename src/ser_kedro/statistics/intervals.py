@@ -1,16 +1,16 @@
-"""Intervals of a mean over draws and prompts, both of which are samples.
+"""Intervals of a mean over seeds and prompts, both of which are samples.
 
-A figure is measured on several draws (seeds) and on many prompts, with one or more
-pairs a prompt. Two designs occur. *Crossed*: every draw is tested on the same pairs, so
-that ``y = mean + draw + prompt + rest``. *Nested*: every draw has its own test set.
+A figure is measured with several random seeds and on many prompts, with one or more
+pairs a prompt. Two designs occur. *Crossed*: every seed is tested on the same pairs, so
+that ``y = mean + seed + prompt + rest``. *Nested*: every seed has its own test set.
 
-The variance of the mean is put together from the mean squares of draws, prompts and
+The variance of the mean is put together from the mean squares of seeds, prompts and
 rest (two-way random effects; Searle, Casella and McCulloch, 1992), and its degrees of
-freedom are Satterthwaite's (1946). A percentile bootstrap over prompts and draws would
-need neither, but with five draws it covers too rarely, since five resampled draws show
-4/5 of their variance and a normal quantile in the place of t's; and resampling both at
+freedom are Satterthwaite's (1946). A percentile bootstrap over prompts and seeds would
+need neither, but with five seeds it covers too rarely, since five resampled seeds show
+4/5 of their variance and a normal quantile in place of t's; and resampling both at
 once counts the rest up to three times (Owen, 2007), so that paired differences are
-covered too often. ``scripts/coverage.py`` prints all three side by side.
+covered too often. ``benchmarks/coverage.py`` prints all three side by side.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import block_diag
+from scipy.stats import t
 
 from ser_kedro.statistics.estimate import Estimate
 
@@ -28,11 +30,11 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Cells:
-    """A figure's sums over the pairs of one prompt in one draw.
+    """A figure's sums over the pairs of one prompt with one seed.
 
     Attributes:
-        totals: Sum of the figure, shape ``(..., draws, prompts)``.
-        sizes: Number of pairs, shape ``(draws, prompts)``; 0 where a draw was not
+        totals: Sum of the figure, shape ``(..., seeds, prompts)``.
+        sizes: Number of pairs, shape ``(seeds, prompts)``; 0 where a seed was not
             tested on a prompt.
     """
 
@@ -41,20 +43,18 @@ class Cells:
 
     @property
     def crossed(self) -> bool:
-        """Every draw was tested on the same prompts with as many pairs."""
+        """Every seed was tested on the same prompts with as many pairs."""
         return bool((self.sizes == self.sizes[:1]).all() and (self.sizes > 0).all())
 
 
 def of_their_own(values: Sequence[Floats]) -> Cells:
-    """Return the cells of draws that share no prompt.
+    """Return the cells of seeds that share no prompt.
 
     Args:
-        values: For each draw one figure a prompt, at least one draw.
+        values: For each seed one figure a prompt, at least one seed.
     """
-    from scipy.linalg import block_diag
-
-    sizes = block_diag(*(np.ones((1, len(draw))) for draw in values))
-    totals = block_diag(*(draw[None] for draw in values))
+    sizes = block_diag(*(np.ones((1, len(seed))) for seed in values))
+    totals = block_diag(*(seed[None] for seed in values))
     return Cells(totals, sizes)
 
 
@@ -74,8 +74,6 @@ class Contrast:
 
     def bounds(self, confidence: float) -> tuple[Floats, Floats]:
         """Return the ends of the interval by Student's t."""
-        from scipy.stats import t
-
         half = t.ppf((1 + confidence) / 2, self.freedom) * self.error
         return self.value - half, self.value + half
 
@@ -93,8 +91,6 @@ class Contrast:
     @property
     def p_value(self) -> Floats:
         """Two-sided p of the hypothesis that the mean is zero; 1 for an exact zero."""
-        from scipy.stats import t
-
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(self.value == 0, 0.0, abs(self.value) / self.error)
         return np.asarray(2 * t.sf(ratio, self.freedom))
@@ -102,56 +98,56 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Components:
-    """Variances of one cell's mean: by draw, by prompt, and the rest; never negative.
+    """Variances of one cell's mean: by seed, by prompt, and the rest; never negative.
 
     Attributes:
-        draw: Variance over draws.
+        seed: Variance over seeds.
         prompt: Variance over prompts; 0 in a nested design, where it is in the rest.
-        rest: What is left, of one prompt in one draw.
+        rest: What is left, of one prompt with one seed.
     """
 
-    draw: float
+    seed: float
     prompt: float
     rest: float
 
     @classmethod
     def of(cls, cells: Cells) -> Components:
-        """Estimate them from a pilot of at least two draws and two prompts."""
-        draws, prompts = cells.sizes.shape
+        """Estimate them from a pilot of at least two seeds and two prompts."""
+        seeds, prompts = cells.sizes.shape
         if cells.crossed:
-            by_draw, by_prompt, rest = _mean_squares(_scaled(cells))
+            by_seed, by_prompt, rest = _mean_squares(_scaled(cells))
             return cls(
-                float(max(0.0, by_draw - rest) / prompts),
-                float(max(0.0, by_prompt - rest) / draws),
+                float(max(0.0, by_seed - rest) / prompts),
+                float(max(0.0, by_prompt - rest) / seeds),
                 float(rest),
             )
         filled = cells.sizes > 0
         means = cells.totals[filled] / cells.sizes[filled]
         row = np.nonzero(filled)[0]
-        counts = np.bincount(row, minlength=draws)
-        by_row = np.bincount(row, weights=means, minlength=draws) / counts
-        within = float(((means - by_row[row]) ** 2).sum() / (len(means) - draws))
-        draw = float(by_row.var(ddof=1) - within * np.mean(1 / counts))
-        return cls(max(0.0, draw), 0.0, within)
+        counts = np.bincount(row, minlength=seeds)
+        by_row = np.bincount(row, weights=means, minlength=seeds) / counts
+        within = float(((means - by_row[row]) ** 2).sum() / (len(means) - seeds))
+        seed = float(by_row.var(ddof=1) - within * np.mean(1 / counts))
+        return cls(max(0.0, seed), 0.0, within)
 
-    def contrast(self, draws: int, prompts: int, *, crossed: bool) -> Contrast:
+    def contrast(self, seeds: int, prompts: int, *, crossed: bool) -> Contrast:
         """Return what a design would know of a mean of zero.
 
         Args:
-            draws: Seeds, at least 1.
+            seeds: Seeds, at least 1.
             prompts: Prompts of each test set, at least 2.
-            crossed: All draws share their test set.
+            crossed: All seeds share their test set.
         """
-        cells = draws * prompts
-        if not crossed or draws < 2:
-            variance = self.draw / draws + (self.prompt + self.rest) / cells
-            freedom = float(draws - 1 if draws > 1 else prompts - 1)
+        cells = seeds * prompts
+        if not crossed or seeds < 2:
+            variance = self.seed / seeds + (self.prompt + self.rest) / cells
+            freedom = float(seeds - 1 if seeds > 1 else prompts - 1)
             return Contrast(np.zeros(()), np.sqrt(variance), np.asarray(freedom))
         squared, freedoms = _combined(
-            np.asarray(self.rest + prompts * self.draw),
-            np.asarray(self.rest + draws * self.prompt),
+            np.asarray(self.rest + prompts * self.seed),
+            np.asarray(self.rest + seeds * self.prompt),
             np.asarray(self.rest),
-            draws,
+            seeds,
             prompts,
         )
         return Contrast(np.zeros(()), np.sqrt(squared), freedoms)
@@ -161,26 +157,26 @@ def infer(cells: Cells) -> Contrast:
     """Return the mean over all pairs with its standard error.
 
     Args:
-        cells: At least one draw and one prompt.
+        cells: At least one seed and one prompt.
 
     Returns:
-        Arrays of the leading shape of ``cells.totals``. With one draw, the error is
-        that of the prompts alone: one draw says nothing about others.
+        Arrays of the leading shape of ``cells.totals``. With one seed, the error is
+        that of the prompts alone: one seed says nothing about others.
     """
     pairs = cells.sizes.sum()
     value = cells.totals.sum(axis=(-2, -1)) / pairs
-    draws, prompts = cells.sizes.shape
+    seeds, prompts = cells.sizes.shape
     if prompts < 2:
         unknown = np.full_like(value, np.nan)
         return Contrast(value, unknown, unknown)
-    if draws == 1:
+    if seeds == 1:
         parts = _influence(cells, value).sum(axis=-2)
         variance = prompts / (prompts - 1) * (parts**2).sum(axis=-1)
         freedom = np.full_like(value, prompts - 1)
     elif cells.crossed:
-        variance, freedom = _combined(*_mean_squares(_scaled(cells)), draws, prompts)
+        variance, freedom = _combined(*_mean_squares(_scaled(cells)), seeds, prompts)
     else:
-        variance, freedom = _overlapping(_influence(cells, value), draws, prompts)
+        variance, freedom = _overlapping(_influence(cells, value), seeds, prompts)
     return Contrast(value, np.sqrt(variance), freedom)
 
 
@@ -196,44 +192,44 @@ def _scaled(cells: Cells) -> Floats:
 
 
 def _mean_squares(values: Floats) -> tuple[Floats, Floats, Floats]:
-    """Return the mean squares of draws, prompts and rest; ``values`` has mean 0."""
-    draws, prompts = values.shape[-2:]
+    """Return the mean squares of seeds, prompts and rest; ``values`` has mean 0."""
+    seeds, prompts = values.shape[-2:]
     rows, columns = values.mean(axis=-1), values.mean(axis=-2)
-    by_draw = prompts * (rows**2).sum(axis=-1) / (draws - 1)
-    by_prompt = draws * (columns**2).sum(axis=-1) / (prompts - 1)
+    by_seed = prompts * (rows**2).sum(axis=-1) / (seeds - 1)
+    by_prompt = seeds * (columns**2).sum(axis=-1) / (prompts - 1)
     rest = values - rows[..., :, None] - columns[..., None, :]
-    freedom = (draws - 1) * (prompts - 1)
-    return by_draw, by_prompt, (rest**2).sum(axis=(-2, -1)) / freedom
+    freedom = (seeds - 1) * (prompts - 1)
+    return by_seed, by_prompt, (rest**2).sum(axis=(-2, -1)) / freedom
 
 
 def _combined(
-    by_draw: Floats, by_prompt: Floats, rest: Floats, draws: int, prompts: int
+    by_seed: Floats, by_prompt: Floats, rest: Floats, seeds: int, prompts: int
 ) -> tuple[Floats, Floats]:
     # A component that comes out negative is zero, and then it has no uncertainty.
-    with_draws, with_prompts = by_draw > rest, by_prompt > rest
-    total = np.maximum(by_draw, rest) + np.maximum(by_prompt, rest) - rest
+    with_seeds, with_prompts = by_seed > rest, by_prompt > rest
+    total = np.maximum(by_seed, rest) + np.maximum(by_prompt, rest) - rest
     uncertainty = (
-        np.where(with_draws, by_draw**2 / (draws - 1), 0)
+        np.where(with_seeds, by_seed**2 / (seeds - 1), 0)
         + np.where(with_prompts, by_prompt**2 / (prompts - 1), 0)
-        + rest**2 / ((draws - 1) * (prompts - 1))
+        + rest**2 / ((seeds - 1) * (prompts - 1))
     )
     with np.errstate(divide="ignore", invalid="ignore"):
         freedom = np.where(uncertainty > 0, total**2 / uncertainty, prompts - 1)
-    return total / (draws * prompts), np.maximum(freedom, draws - 1)
+    return total / (seeds * prompts), np.maximum(freedom, seeds - 1)
 
 
-def _overlapping(parts: Floats, draws: int, prompts: int) -> tuple[Floats, Floats]:
+def _overlapping(parts: Floats, seeds: int, prompts: int) -> tuple[Floats, Floats]:
     """Return variance and freedom where test sets differ, wholly or in part.
 
-    Draws are clusters; prompts that several draws share add what they have in common
+    Seeds are clusters; prompts that several seeds share add what they have in common
     (two-way clusters; Cameron, Gelbach and Miller, 2011).
     """
-    by_draw = draws / (draws - 1) * (parts.sum(axis=-1) ** 2).sum(axis=-1)
+    by_seed = seeds / (seeds - 1) * (parts.sum(axis=-1) ** 2).sum(axis=-1)
     by_prompt = (parts.sum(axis=-2) ** 2).sum(axis=-1)
     shared = by_prompt - (parts**2).sum(axis=(-2, -1))
-    shared = np.where(shared < 1e-9 * by_draw, 0, shared)  # rounding is no prompt
-    variance = by_draw + shared
-    uncertainty = by_draw**2 / (draws - 1) + shared**2 / (prompts - 1)
+    shared = np.where(shared < 1e-9 * by_seed, 0, shared)  # rounding is no prompt
+    variance = by_seed + shared
+    uncertainty = by_seed**2 / (seeds - 1) + shared**2 / (prompts - 1)
     with np.errstate(divide="ignore", invalid="ignore"):
-        freedom = np.where(uncertainty > 0, variance**2 / uncertainty, draws - 1)
+        freedom = np.where(uncertainty > 0, variance**2 / uncertainty, seeds - 1)
     return variance, freedom

@@ -42,8 +42,13 @@ class Job(BaseModel, Generic[Outputs]):
     libraries: ClassVar[tuple[str, ...]] = ()
     distributed: ClassVar[bool] = False
 
+    @property
+    def title(self) -> str:
+        """What it does, for the log; no part of the fingerprint."""
+        return self.stage
+
     def work(self, workspace: Path) -> Outputs:
-        """Do it. Begun work found in ``workspace`` is taken up, not done again.
+        """Do it. Begun work found in ``workspace`` is resumed.
 
         Args:
             workspace: A folder of this job alone; what is left in it is kept.
@@ -73,17 +78,27 @@ def code_hash(module: str) -> str:
     Imports inside functions count too. Comments, docstrings and layout do not, so
     that a better comment costs nobody a training run.
     """
-    seen: dict[str, str] = {}
+    known = code_modules(module)
+    text = "\n".join(f"{name} {ast.dump(known[name])}" for name in sorted(known))
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def code_modules(module: str) -> dict[str, ast.Module]:
+    """Return the modules of ours behind a module, itself among them, as syntax trees.
+
+    Whoever adds one to those of a job makes every stored result of that job stale once
+    it changes; ``tests/store/code_modules.json`` says which they are.
+    """
+    seen: dict[str, ast.Module] = {}
     waiting = [module]
     while waiting:
         name = waiting.pop()
         if name in seen:
             continue
         tree = ast.parse(_source(name))
-        seen[name] = ast.dump(_without_docstrings(tree))
+        seen[name] = _without_docstrings(tree)
         waiting.extend(_own_imports(tree))
-    text = "\n".join(f"{name} {seen[name]}" for name in sorted(seen))
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return seen
 
 
 def _source(module: str) -> str:

@@ -11,17 +11,11 @@ from typing import Any
 
 from ser_kedro.store.job import Job
 from ser_kedro.store.json_io import read_json, write_json
-from ser_kedro.store.references import OUTPUTS, StoredRef, project_root
+from ser_kedro.store.layout import RESULT, project_root, store_root
+from ser_kedro.store.references import OUTPUTS, StoredRef
 
-STORE = Path("data") / "store"
-RESULT = "result.json"
 PARTIAL = ".partial"
 LOCK = ".lock"
-
-
-def store_root() -> Path:
-    """Return the absolute path of the store, which all environments share."""
-    return project_root() / STORE
 
 
 def folder(job: Job[Any]) -> Path:

@@ -1,10 +1,9 @@
-"""References: what travels between nodes in the place of weights and tables."""
+"""References: what travels between nodes in place of weights and tables."""
 
 from __future__ import annotations
 
 import math
-import os
-from functools import cache
+from collections.abc import Iterable
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypedDict
@@ -22,32 +21,11 @@ from pydantic import (
 
 from ser_kedro.errors import StoreError
 from ser_kedro.store.json_io import read_json
+from ser_kedro.store.layout import project_root
 
 if TYPE_CHECKING:
     import pandas as pd
     from datasets import Dataset
-
-PROJECT_VARIABLE = "SER_KEDRO_PROJECT"
-
-
-@cache
-def _find_project(start: Path) -> Path:
-    for folder in (start, *start.parents):
-        pyproject = folder / "pyproject.toml"
-        if pyproject.is_file() and "[tool.kedro]" in pyproject.read_text("utf-8"):
-            return folder
-    return start
-
-
-def project_root() -> Path:
-    """Return the folder of the Kedro project that this process works on.
-
-    The environment variable ``SER_KEDRO_PROJECT`` (which the project's hooks set, so
-    that child processes agree) wins over the nearest parent of the working directory
-    that holds a Kedro ``pyproject.toml``.
-    """
-    named = os.environ.get(PROJECT_VARIABLE)
-    return Path(named) if named else _find_project(Path.cwd())
 
 
 def _is_none(value: Any) -> bool:
@@ -233,3 +211,12 @@ AnyRef = Annotated[
 ]
 ANY_REF: TypeAdapter[AnyRef] = TypeAdapter(AnyRef)
 OUTPUTS: TypeAdapter[dict[str, StoredRef]] = TypeAdapter(dict[str, StoredRef])
+
+
+def pairs_text(tables: Iterable[AnyTable]) -> str:
+    """Say how many pairs tables hold, as in ``156 labelled and 908 self-labelled``."""
+    rows = {"table": 0, "selection": 0}
+    for table in tables:
+        rows[table.kind] += table.rows
+    own = f" and {rows['selection']:,} self-labelled" if rows["selection"] else ""
+    return f"{rows['table']:,} labelled{own} pairs"

@@ -20,7 +20,7 @@ MEGABATCH = 16
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """Which part of every step is this process's.
 
     Attributes:
@@ -37,7 +37,7 @@ class PairSteps(Dataset):
 
     The pairs are walked through ``epochs`` times, each time in a new order, and cut
     into steps of exactly ``batch_size`` pairs of like length. The steps depend on the
-    seed alone, so a run that is taken up again goes on where it was.
+    seed alone, so an interrupted run is resumed where it was.
     """
 
     def __init__(
@@ -47,10 +47,10 @@ class PairSteps(Dataset):
         *,
         batch_size: int,
         epochs: float,
-        micro_tokens: int,
+        max_tokens_per_microbatch: int,
         pad_token_id: int,
         seed: int,
-        share: Share = Share(),
+        shard: Shard = Shard(),
     ) -> None:
         """Plan the steps.
 
@@ -60,13 +60,16 @@ class PairSteps(Dataset):
             packing: Whether rows may be packed.
             batch_size: Pairs of a step, over all processes.
             epochs: How often each pair is seen; the last step is filled up.
-            micro_tokens: Padded tokens of a forward pass.
+            max_tokens_per_microbatch: Padded tokens of a forward pass.
             pad_token_id: What fills short rows.
             seed: Draws the order.
-            share: What of each step this process reads.
+            shard: What of each step this process reads.
         """
-        self.rows, self.packing, self.share = rows, packing, share
-        self.micro_tokens, self.pad_token_id = micro_tokens, pad_token_id
+        self.rows, self.packing, self.shard = rows, packing, shard
+        self.max_tokens_per_microbatch, self.pad_token_id = (
+            max_tokens_per_microbatch,
+            pad_token_id,
+        )
         prompt, chosen, rejected = (
             _sizes(rows, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")
         )
@@ -84,23 +87,25 @@ class PairSteps(Dataset):
 
         Each has the arguments of ``forward`` for ``n`` pairs, first the chosen then
         the rejected response of each; ``weight`` and ``soft_label`` of shape ``(n,)``;
-        and ``share``, what one of its pairs counts in the mean over the step, times
+        and ``scale``, what one of its pairs counts in the mean over the step, times
         the number of processes, over which gradients are averaged.
         """
         pairs = self.steps[step]
         costs = self.packed_tokens if self.packing.exact else self.plain_tokens
-        share = self.share
+        shard = self.shard
         batches = pack.cut(
-            costs[pairs].tolist(), self.micro_tokens * share.world, share.world
+            costs[pairs].tolist(),
+            self.max_tokens_per_microbatch * shard.world,
+            shard.world,
         )
         return [
-            self._micro_batch(pairs[batch], share.world / len(pairs))
+            self._micro_batch(pairs[batch], shard.world / len(pairs))
             for batch in batches
         ]
 
-    def _micro_batch(self, pairs: np.ndarray, share: float) -> dict[str, Any]:
+    def _micro_batch(self, pairs: np.ndarray, scale: float) -> dict[str, Any]:
         longest = int(self.packed_tokens[pairs].max())
-        mine = pairs[self.share.rank :: self.share.world]
+        mine = pairs[self.shard.rank :: self.shard.world]
         # All processes make as many passes: without a pair left, one that counts 0.
         mute = len(mine) == 0
         mine = self.rows[(pairs[:1] if mute else mine).tolist()]
@@ -116,7 +121,7 @@ class PairSteps(Dataset):
         batch = pack.collate(rows, self.pad_token_id, packed=self.packing.fits(longest))
         for name in ("weight", "soft_label"):
             batch[name] = torch.tensor(mine[name], dtype=torch.float32)
-        return {**batch, "share": 0.0 if mute else share}
+        return {**batch, "scale": 0.0 if mute else scale}
 
 
 def plan_steps(

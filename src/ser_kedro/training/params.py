@@ -2,81 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import (
-    BaseModel,
-    ConfigDict,
-    Field,
-    SerializationInfo,
-    model_serializer,
-    model_validator,
-)
-from pydantic import SerializerFunctionWrapHandler as Handler
+from pydantic import Field, model_validator
 
-Precision = Literal["auto", "fp32", "bf16"]
+from ser_kedro.models.params import LoraParams, Params, Precision, Scoring
 
 
-def uses_bf16(precision: Precision) -> bool:
-    """Say whether to compute in bf16; ``auto`` does where the hardware has it."""
-    import torch
-
-    fast = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
-    return precision == "bf16" or (precision == "auto" and fast)
-
-
-class _Params(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ScratchParams(_Params):
-    """A small Llama-architecture network with random weights, and its tokenizer."""
-
-    vocab_size: int = Field(ge=64, description="tokens that the BPE may learn")
-    hidden_size: int = Field(ge=8)
-    intermediate_size: int = Field(ge=8)
-    layers: int = Field(ge=1)
-    heads: int = Field(ge=1)
-
-
-class ModelParams(_Params):
-    """Which model to start from.
-
-    Attributes:
-        name: A preset, a hub id or a folder; what reports call the base model.
-        revision: Branch, tag or commit of a hub model.
-        scratch: Make the model instead of loading it.
-    """
-
-    name: str = Field(min_length=1)
-    revision: str | None = None
-    scratch: ScratchParams | None = None
-
-    @model_serializer(mode="wrap")
-    def _serialize(self, handler: Handler, info: SerializationInfo) -> Any:
-        values = handler(self)
-        folder = Path(self.name)
-        if not (info.context and info.context.get("identity")) or self.scratch:
-            return values
-        from ser_kedro.store.fingerprints import hash_folder, hub_revision
-
-        # A folder counts by what is in it, a hub model by its commit.
-        if folder.is_dir():
-            return {"folder": hash_folder(folder)}
-        return {**values, "revision": hub_revision(self.name, self.revision)}
-
-
-class LoraParams(_Params):
-    """Low-rank adapters (Hu et al., 2021); merged into the weights after training."""
-
-    r: int = Field(ge=1)
-    alpha: float = Field(gt=0)
-    dropout: float = Field(0.0, ge=0, lt=1)
-    target_modules: list[str] | Literal["all-linear"] = "all-linear"
-
-
-class TrainingParams(_Params):
+class TrainingParams(Params):
     """What any training here needs.
 
     Attributes:
@@ -111,22 +44,6 @@ class TrainingParams(_Params):
     lora: LoraParams | None = None
     keep_adapter: bool = False
     save_steps: int = Field(200, ge=1)
-
-
-class Scoring(_Params):
-    """How a reward model is applied to texts.
-
-    Attributes:
-        max_length: Tokens of a row, as the model was trained with.
-        score_tokens: Padded tokens of one forward pass.
-        packing: Let responses share their prompt's row, where that is exact.
-        precision: As in ``TrainingParams``.
-    """
-
-    max_length: int = Field(ge=8)
-    score_tokens: int = Field(ge=8)
-    packing: bool = True
-    precision: Precision = "auto"
 
 
 class SftParams(TrainingParams):
@@ -165,8 +82,8 @@ class RewardParams(TrainingParams):
             σ(difference) is a probability; ``False`` leaves it 1.
         packing: Put the two responses of a pair behind one prompt, where that is
             exact.
-        micro_tokens: Padded tokens of one forward pass in training; gradients
-            accumulate up to ``batch_size`` pairs.
+        max_tokens_per_microbatch: Padded tokens of one forward pass in training;
+            gradients accumulate up to ``batch_size`` pairs.
         score_tokens: Padded tokens of one scoring batch.
         trainable: ``full``: every weight; ``lora``: adapters and the head; ``head``:
             the head alone, on features that the frozen model gives once. Where it is
@@ -183,7 +100,7 @@ class RewardParams(TrainingParams):
     margin: float = Field(1.0, gt=0)
     fit_temperature: bool = True
     packing: bool = True
-    micro_tokens: int = Field(8192, ge=8)
+    max_tokens_per_microbatch: int = Field(8192, ge=8)
     score_tokens: int = Field(16384, ge=8)
     trainable: Literal["full", "lora", "head"] = "full"
     head_width: int | None = Field(None, ge=1)

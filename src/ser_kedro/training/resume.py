@@ -1,4 +1,4 @@
-"""Which checkpoint an interrupted training goes on from."""
+"""The checkpoint from which an interrupted training is resumed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from ser_kedro.launch import rank
-from ser_kedro.models.distributed import CHECKPOINTS
 from ser_kedro.store.json_io import read_json, write_json
 
 logger = logging.getLogger(__name__)
 
+# Where a trainer keeps its checkpoints, in the workspace.
+CHECKPOINTS = "trainer"
 # By which ranks the checkpoints were written.
 _LAYOUT = "layout.json"
 
@@ -54,15 +55,15 @@ def resumable(trainer: Any, workspace: Path) -> str | None:
     rank.barrier()  # all have read
     if checkpoint and written != layout:
         logger.warning(
-            "%s was written under %s and cannot be taken up under %s: training starts"
-            " again from the weights that it began with",
+            "%s was saved with %s and cannot be resumed with %s: restarting"
+            " training from the initial weights",
             Path(checkpoint).name,
             _described(written),
             _described(layout),
         )
         checkpoint = None
     if checkpoint:
-        logger.info("training goes on from %s", Path(checkpoint).name)
+        logger.info("resuming training from %s", Path(checkpoint).name)
     if rank.is_main():
         if checkpoint is None:
             shutil.rmtree(workspace / CHECKPOINTS, ignore_errors=True)

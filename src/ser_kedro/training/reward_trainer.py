@@ -5,31 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from operator import itemgetter
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
-from transformers import (
-    PrinterCallback,
-    ProgressCallback,
-    TrainerCallback,
-    TrainerControl,
-    TrainerState,
-    TrainingArguments,
-)
 from trl import RewardTrainer
 
-from ser_kedro.training.batches import PairSteps, Share
+from ser_kedro.training.batches import PairSteps, Shard
 from ser_kedro.training.losses import pair_losses
-from ser_kedro.training.resume import resumable
 
 
 class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
     """``RewardTrainer`` over planned steps of pairs, with weights and soft labels.
 
-    What it reads is a ``PairSteps`` of its own share, not a data set of rows: a step's
+    What it reads is a ``PairSteps`` of its own shard, not a data set of rows: a step's
     micro-batches are its gradient accumulation, and each pair counts the same in the
     step, whichever micro-batch or process it is in.
     """
@@ -37,15 +26,15 @@ class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        steps: Callable[[Share], PairSteps],
+        steps: Callable[[Shard], PairSteps],
         loss: str = "logistic",
         hinge_margin: float = 1.0,
         **kwargs: Any,
     ) -> None:
         """Take what ``RewardTrainer`` takes, the steps of a process, and the loss."""
         super().__init__(**kwargs)
-        share = Share(self.accelerator.process_index, self.accelerator.num_processes)
-        self.steps = steps(share)
+        shard = Shard(self.accelerator.process_index, self.accelerator.num_processes)
+        self.steps = steps(shard)
         self.pair_loss = loss
         self.hinge_margin = hinge_margin
 
@@ -61,7 +50,7 @@ class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         total = torch.zeros((), device=self.args.device)
         for number, micro_batch in enumerate(inputs, start=1):
             last = number == len(inputs)
-            # Processes meet once a step: at the backward pass of the last micro-batch.
+            # Gradients are reduced once a step, in its last backward pass.
             self.accelerator.sync_gradients = last
             alone = nullcontext() if last else self.accelerator.no_sync(model)
             with alone:
@@ -81,7 +70,7 @@ class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         """Return what the micro-batch's pairs add to the mean loss of the step."""
         inputs = dict(inputs)
         weights, soft_labels = inputs.pop("weight"), inputs.pop("soft_label")
-        share = inputs.pop("share")
+        scale = inputs.pop("scale")
         outputs = model(**inputs, use_cache=False)
         rewards = outputs.logits.float().view(-1, 2)
         losses = pair_losses(
@@ -90,60 +79,5 @@ class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
             hinge_margin=self.hinge_margin,
             soft_labels=soft_labels,
         )
-        loss = (losses * weights).sum() * share
+        loss = (losses * weights).sum() * scale
         return (loss, outputs) if return_outputs else loss
-
-
-class Progress(TrainerCallback):
-    """One progress bar with the loss, on a terminal only."""
-
-    def __init__(self, title: str) -> None:
-        """Name the bar."""
-        self.title = title
-        self.bar: Any = None
-
-    def on_train_begin(
-        self, args: TrainingArguments, state: TrainerState, *_: Any, **__: Any
-    ) -> None:
-        """Open the bar, where a resumed run left it."""
-        self.bar = tqdm(
-            total=state.max_steps,
-            initial=state.global_step,
-            desc=self.title,
-            unit="step",
-            disable=None,
-        )
-
-    def on_step_end(self, *_: Any, **__: Any) -> None:
-        """Move on by one step."""
-        self.bar.update()
-
-    def on_log(
-        self,
-        args: TrainingArguments,
-        state: TrainerState,
-        control: TrainerControl,
-        logs: dict[str, float] | None = None,
-        **_: Any,
-    ) -> None:
-        """Show the loss."""
-        if logs and "loss" in logs:
-            self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
-
-    def on_train_end(self, *_: Any, **__: Any) -> None:
-        """Close the bar."""
-        self.bar.close()
-
-
-def train(trainer: Any, workspace: Path, title: str) -> dict[str, float]:
-    """Train, or go on from the last checkpoint, and return steps and losses."""
-    for callback in (PrinterCallback, ProgressCallback):
-        trainer.remove_callback(callback)
-    trainer.add_callback(Progress(title))
-    trainer.train(resume_from_checkpoint=resumable(trainer, workspace))
-    losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
-    return {
-        "steps": trainer.state.global_step,
-        "first_loss": float(losses[0]) if losses else float("nan"),
-        "last_loss": float(losses[-1]) if losses else float("nan"),
-    }

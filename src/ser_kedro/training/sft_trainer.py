@@ -15,7 +15,7 @@ from trl import SFTTrainer
 NO_LOSS = -100
 
 
-class Shares(Sampler[list[int]]):
+class ShardedBatchSampler(Sampler[list[int]]):
     """Micro-batches of one process: its rows of each step, every epoch in a new order.
 
     The last step of an epoch has the rows that are left. All processes have as many
@@ -40,7 +40,7 @@ class Shares(Sampler[list[int]]):
         self.epoch = 0
 
     @property
-    def batch_sampler(self) -> Shares:
+    def batch_sampler(self) -> ShardedBatchSampler:
         """This: the trainer sets the epoch of what lies one level further down."""
         return self
 
@@ -70,7 +70,7 @@ class Shares(Sampler[list[int]]):
 
 
 class SerSftTrainer(SFTTrainer):  # type: ignore[misc]
-    """``SFTTrainer`` that reads ``Shares``, whichever processes there are."""
+    """``SFTTrainer`` over a ``ShardedBatchSampler``, for any number of processes."""
 
     def __init__(self, *, batch_size: int, **kwargs: Any) -> None:
         """Take what ``SFTTrainer`` takes, and the rows of a step."""
@@ -82,7 +82,7 @@ class SerSftTrainer(SFTTrainer):  # type: ignore[misc]
         rows = self._remove_unused_columns(self.train_dataset, "training")
         mute = {name: rows[0][name][:2] for name in rows.column_names}
         mute["labels"] = [NO_LOSS] * 2
-        shares = Shares(
+        sampler = ShardedBatchSampler(
             len(rows),
             self.batch_size,
             self.args.per_device_train_batch_size,
@@ -94,7 +94,7 @@ class SerSftTrainer(SFTTrainer):  # type: ignore[misc]
             concatenate_datasets(
                 [rows, Dataset.from_list([mute], features=rows.features)]
             ),
-            batch_sampler=shares,
+            batch_sampler=sampler,
             collate_fn=self.data_collator,
             pin_memory=self.args.dataloader_pin_memory,
         )

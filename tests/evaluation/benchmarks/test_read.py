@@ -1,4 +1,4 @@
-"""Readers of further test sets, on small files in their formats, written by hand."""
+"""Readers of benchmarks, on small files in their formats, written by hand."""
 
 import gzip
 import json
@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from ser_kedro.errors import DataError
-from ser_kedro.evaluation.benchmarks.params import BENCHMARKS, ExternalTest, Format
+from ser_kedro.evaluation.benchmarks.params import BENCHMARKS, Benchmark, Format
 from ser_kedro.evaluation.benchmarks.read import read_items
 from ser_kedro.preferences.formats import FORMATS
 from ser_kedro.preferences.schema import Message
@@ -64,7 +64,7 @@ def write(folder, rows, name="test.jsonl"):
 
 def read(path, format_name):
     dropped = Counter()
-    test = ExternalTest(name="t", format=format_name, path=str(path))
+    test = Benchmark(name="t", format=format_name, path=str(path))
     return list(read_items(test, dropped)), dropped
 
 
@@ -121,7 +121,7 @@ def test_parquet_in_a_folder(tmp_path):
 )
 def test_another_format_says_so(tmp_path, rows, format_name):
     path = write(tmp_path, rows)
-    with pytest.raises(DataError, match=r"external_tests t: no usable row .*\(\d .*\)"):
+    with pytest.raises(DataError, match=r"benchmarks t: no usable row .*\(\d .*\)"):
         read(path, format_name)
 
 
@@ -139,7 +139,7 @@ def test_a_place_that_is_not_there(tmp_path):
 
 def test_an_unknown_format(tmp_path):
     with pytest.raises(ValidationError, match="Input should be .*'reward_bench'"):
-        ExternalTest(name="t", format="rewardbench", path=str(tmp_path))
+        Benchmark(name="t", format="rewardbench", path=str(tmp_path))
 
 
 def test_it_knows_every_format_of_preference_data():
@@ -148,7 +148,7 @@ def test_it_knows_every_format_of_preference_data():
 
 def test_it_counts_by_its_content(tmp_path):
     def identity(path, format_name="reward_bench"):
-        test = ExternalTest(name="any", format=format_name, path=path)
+        test = Benchmark(name="any", format=format_name, path=path)
         return test.model_dump(mode="json", context={"identity": True})
 
     one, copy = (write(tmp_path, REWARD_BENCH, name) for name in ("a.jsonl", "b.jsonl"))

@@ -1,20 +1,22 @@
-"""Further test sets, scored by real models."""
+"""Benchmarks, scored by real models."""
 
 import json
 
 import numpy as np
 import pytest
 
-from ser_kedro.evaluation.benchmarks.job import EXTERNAL, ScoreExternalJob
-from ser_kedro.evaluation.benchmarks.params import ExternalTest
-from ser_kedro.evaluation.benchmarks.results import external_results
-from ser_kedro.evaluation.params import EvaluationParams
+from ser_kedro.evaluation.benchmarks.job import BENCHMARK_SCORES, ScoreBenchmarkJob
+from ser_kedro.evaluation.benchmarks.params import Benchmark
+from ser_kedro.evaluation.benchmarks.results import all_results
 from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import INLINE
+from ser_kedro.models.params import Scoring
 from ser_kedro.models.scorer import Scorer
+from ser_kedro.statistics.params import StatisticsParams
 from ser_kedro.store.tables import read_table
-from ser_kedro.training.params import RewardParams, Scoring
+from ser_kedro.training.params import RewardParams
 
+PARAMS = StatisticsParams(resamples=100)
 REWARD = RewardParams(
     learning_rate=1e-3, epochs=1, batch_size=8, scheduler="constant", max_length=256
 )
@@ -38,18 +40,18 @@ def tests(tmp_path, test_rows):
     for name, rows, kind in (("a", pairs, "pairs"), ("b", fours, "reward_bench_2")):
         file = tmp_path / f"{name}.jsonl"
         file.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-        found.append(ExternalTest(name=name, format=kind, path=str(file)))
+        found.append(Benchmark(name=name, format=kind, path=str(file)))
     return tuple(found)
 
 
 def test_rewards_are_those_of_the_scorer(reward_models, tests):
     model = reward_models[0]
-    job = ScoreExternalJob(
+    job = ScoreBenchmarkJob(
         model=model, test=tests[1], max_length=256, score_tokens=2048
     )
     scores = run(job)["scores"]
     table = read_table(scores)
-    assert table.schema.equals(EXTERNAL)
+    assert table.schema.equals(BENCHMARK_SCORES)
     assert scores.metrics == {"items": 24}
     assert table["item"].to_pylist() == [n for n in range(24) for _ in range(4)]
     assert table["right"].to_pylist() == [True, False, False, False] * 24
@@ -63,8 +65,7 @@ def test_rewards_are_those_of_the_scorer(reward_models, tests):
 
 
 def test_several_test_sets_by_both_models(reward_models, tests):
-    params = EvaluationParams(resamples=100, external_tests=tests)
-    rows = external_results(*reward_models, params, REWARD, INLINE)
+    rows = all_results(*reward_models, tests, PARAMS, REWARD.scoring, INLINE)
     assert [row["name"] for row in rows] == ["a", "b"]
     for row in rows:
         assert row["seed"]["items"] == row["kept"]["items"] == 24
@@ -76,12 +77,10 @@ def test_several_test_sets_by_both_models(reward_models, tests):
 
 
 def test_one_model_against_itself_gains_nothing(reward_models, tests):
-    params = EvaluationParams(resamples=100, external_tests=tests[:1])
-    (row,) = external_results(
-        reward_models[0], reward_models[0], params, REWARD, INLINE
-    )
+    one = reward_models[0]
+    (row,) = all_results(one, one, tests[:1], PARAMS, REWARD.scoring, INLINE)
     assert row["gain"] == {"value": 0, "low": 0, "high": 0}
 
 
 def test_without_test_sets_nothing_is_done(reward_models):
-    assert external_results(*reward_models, EvaluationParams(), REWARD, INLINE) == []
+    assert all_results(*reward_models, (), PARAMS, REWARD.scoring, INLINE) == []

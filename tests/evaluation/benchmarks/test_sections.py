@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from ser_kedro.evaluation.benchmarks.job import EXTERNAL
+from ser_kedro.evaluation.benchmarks.job import BENCHMARK_SCORES
 from ser_kedro.evaluation.benchmarks.results import gain, lines
 from ser_kedro.evaluation.benchmarks.sections import (
     SECTIONS,
@@ -50,7 +50,7 @@ def test_items_are_put_together_again():
         (1, "b", "h", "t", False, 4.0),
     ]
     columns = list(map(list, zip(*rows, strict=True)))
-    first, second = scored_items(pa.table(columns, schema=EXTERNAL))
+    first, second = scored_items(pa.table(columns, schema=BENCHMARK_SCORES))
     assert (first.name, first.right.tolist(), first.wrong.tolist()) == ("a", [1], [0])
     assert (second.subset, second.wrong.tolist()) == ("t", [3, 4])
 
@@ -172,4 +172,4 @@ def test_lines_name_sections_and_verdict():
     assert top.endswith("+50.0 points [+20.0, +80.0]: a gain.")
     assert section.startswith("  - chat: easy 0.0, normal 0.0, hard 0.0")
     unknown = {"value": 0.1, "low": None, "high": None}
-    assert lines([{**row, "gain": unknown}])[0].endswith("[–, –]: not resolved.")
+    assert lines([{**row, "gain": unknown}])[0].endswith("[–, –]: not significant.")

@@ -12,12 +12,14 @@ import pytest
 import torch
 
 from ser_kedro.evaluation.params import EvaluationParams
+from ser_kedro.models.params import ScratchParams
 from ser_kedro.models.scratch import random_model, train_tokenizer
 from ser_kedro.policy_evaluation.judge.judge import judge
 from ser_kedro.policy_evaluation.judge.key import find_key
 from ser_kedro.policy_evaluation.judge.params import JudgeParams
 from ser_kedro.policy_evaluation.judge.prompts import Comparison, score_messages
-from ser_kedro.training.params import ScratchParams
+
+pytestmark = pytest.mark.slow
 
 pytest.importorskip("fastapi")
 pytest.importorskip("uvicorn")

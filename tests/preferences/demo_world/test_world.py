@@ -69,8 +69,8 @@ class TestDrawPairs:
     def test_lengths(self, train):
         lengths = [len(text.split()) for p in train for text in (p.chosen, p.rejected)]
         low, high = np.percentile(lengths, [5, 95])
-        assert low >= 10
-        assert high <= 50
+        assert low >= 8
+        assert high <= 40
 
     def test_nearly_equal_responses_still_differ(self):
         params = WorldParams(
@@ -139,8 +139,10 @@ class TestGoldReward:
         assert 0.4 < np.mean(differs) < 1
 
 
-def test_more_labels_help(params, train, held_out):
+def test_more_labels_help():
     """A linear model of the phrases, which no learner gets: the world has room."""
+    params = WorldParams(pairs=2500, test_pairs=1000, phrases=400)
+    train, held_out = (list(draw_pairs(params, part)) for part in ("train", "test"))
     names = sorted({phrase for pair in train for phrase in phrases_of(pair.chosen)})
     column = {name: place for place, name in enumerate(names)}
 

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from plotly.graph_objects import Figure, Scatter
 
 from ser_kedro.ablations.compare import Comparison
 from ser_kedro.statistics.estimate import Estimate
 
-if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
-
-
 _MARGIN = 0.05
 
 
-def arms_figure(name: str, phases: Mapping[str, Sequence[Comparison]]) -> Figure:
-    """Draw the accuracy of every arm with its interval, a colour a phase."""
-    from plotly.graph_objects import Figure, Scatter
-
+def methods_figure(name: str, phases: Mapping[str, Sequence[Comparison]]) -> Figure:
+    """Draw the accuracy of every method with its interval, a colour a phase."""
     every = [row for rows in phases.values() for row in rows]
     shares = len({row.share for row in every}) > 1
 
     def label(row: Comparison) -> str:
-        return f"{row.arm} {row.share:.0%}" if shares else row.arm
+        return f"{row.method} {row.share:.0%}" if shares else row.method
 
-    # The last phase that has an arm says where it stands.
+    # The last phase that has a method says where it stands.
     place = {label(row): row.accuracy.value for row in every}
     figure = Figure(
         [
@@ -41,12 +37,12 @@ def arms_figure(name: str, phases: Mapping[str, Sequence[Comparison]]) -> Figure
     )
     values = [row.accuracy.value for row in every]
     figure.update_layout(
-        title=f"{name}: accuracy of every arm",
+        title=f"{name}: accuracy of every method",
         height=200 + 22 * len(place),
         xaxis={
             "title": "share of test pairs ranked right",
             "tickformat": ".0%",
-            # Intervals of two draws would fill it: they are cut off.
+            # Intervals of two seeds would fill it: they are cut off.
             "range": [min(values) - _MARGIN, max(values) + _MARGIN],
         },
         yaxis={
@@ -63,9 +59,7 @@ def arms_figure(name: str, phases: Mapping[str, Sequence[Comparison]]) -> Figure
 def efficiency_figure(
     name: str, curve: Mapping[str, Sequence[tuple[float, Estimate]]]
 ) -> Figure:
-    """Draw accuracy by share of the labels, a line an arm."""
-    from plotly.graph_objects import Figure, Scatter
-
+    """Draw accuracy by share of the labels, a line a method."""
     figure = Figure(
         [
             Scatter(
@@ -73,9 +67,9 @@ def efficiency_figure(
                 y=[estimate.value for _, estimate in points],
                 error_y=_bars([estimate for _, estimate in points]),
                 mode="lines+markers",
-                name=arm,
+                name=method,
             )
-            for arm, points in curve.items()
+            for method, points in curve.items()
         ]
     )
     figure.update_layout(

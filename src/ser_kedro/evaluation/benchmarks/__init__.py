@@ -1,1 +1,1 @@
-"""Further test sets: preference files, and the formats of three benchmarks."""
+"""More test sets: preference files, and three published benchmarks."""

@@ -1,4 +1,4 @@
-"""Score a further test set with our scorer."""
+"""Score a benchmark with our scorer."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import ClassVar, TypedDict
 
 import pyarrow as pa
 
-from ser_kedro.evaluation.benchmarks.params import ExternalTest
-from ser_kedro.models.log_filters import quiet
+from ser_kedro.evaluation.benchmarks.params import Benchmark
+from ser_kedro.evaluation.benchmarks.read import Item, read_items
 from ser_kedro.models.scorer_job import ScorerJob
 from ser_kedro.store.references import TableRef
 from ser_kedro.store.tables import write_table
 
 # One row a response; an item's right responses come first.
-EXTERNAL = pa.schema(
+BENCHMARK_SCORES = pa.schema(
     [
         ("item", pa.int64()),
         ("name", pa.string()),
@@ -30,35 +30,39 @@ _SHARD = 512
 DROPPED = "dropped_"
 
 
-class ExternalOutputs(TypedDict):
-    """A table of ``EXTERNAL``."""
+class BenchmarkOutputs(TypedDict):
+    """A table of ``BENCHMARK_SCORES``."""
 
     scores: TableRef
 
 
-class ScoreExternalJob(ScorerJob[ExternalOutputs]):
-    """Rewards of every response of a further test set.
+class ScoreBenchmarkJob(ScorerJob[BenchmarkOutputs]):
+    """Rewards of every response of a benchmark.
 
     Attributes:
         test: The test set; it counts by its content.
     """
 
-    stage: ClassVar[str] = "external_scores"
+    stage: ClassVar[str] = "benchmark_scores"
 
-    test: ExternalTest
+    test: Benchmark
 
-    @quiet()
-    def work(self, workspace: Path) -> ExternalOutputs:
+    @property
+    def title(self) -> str:
+        """What it does, for the log."""
+        return f"Score the benchmark {self.test.name}"
+
+    def work(self, workspace: Path) -> BenchmarkOutputs:
         """Write ``scores``; rows that were dropped are counted in its metrics.
 
         Raises:
             DataError: If the test set cannot be read.
         """
-        from ser_kedro.evaluation.benchmarks.read import Item, read_items
+        from ser_kedro.models.scorer import Scorer
 
         dropped: Counter[str] = Counter()
         items = list(read_items(self.test, dropped))
-        scorer = self.scorer()
+        scorer = Scorer.load(self.model.location, self)
 
         def batch(first: int, part: list[Item]) -> pa.RecordBatch:
             rows = [
@@ -81,7 +85,7 @@ class ScoreExternalJob(ScorerJob[ExternalOutputs]):
                     pa.array([side for _, _, side, _ in rows], pa.bool_()),
                     pa.array(rewards, pa.float32()),
                 ],
-                schema=EXTERNAL,
+                schema=BENCHMARK_SCORES,
             )
 
         batches = (
@@ -90,4 +94,8 @@ class ScoreExternalJob(ScorerJob[ExternalOutputs]):
         )
         lost = {f"{DROPPED}{reason}": count for reason, count in dropped.items()}
         metrics = {"items": len(items), **lost}
-        return {"scores": write_table(workspace, "scores", batches, EXTERNAL, metrics)}
+        return {
+            "scores": write_table(
+                workspace, "scores", batches, BENCHMARK_SCORES, metrics
+            )
+        }

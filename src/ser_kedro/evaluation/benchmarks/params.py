@@ -1,4 +1,4 @@
-"""Which further test sets there are."""
+"""Which benchmarks are to be scored."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Format = Literal[
 ]
 
 
-class ExternalTest(BaseModel):
+class Benchmark(BaseModel):
     """A test set beside the run's own.
 
     Attributes:

@@ -1,4 +1,4 @@
-"""Read a further test set into items: a prompt, right responses and wrong ones.
+"""Read a benchmark into items: a prompt, right responses and wrong ones.
 
 The benchmarks' columns are those of their data cards: RewardBench (Lambert et al.,
 2024), RewardBench 2 (Malik et al., 2025) and RM-Bench (Liu et al., 2025).
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ser_kedro.errors import DataError
-from ser_kedro.evaluation.benchmarks.params import ExternalTest
+from ser_kedro.evaluation.benchmarks.params import Benchmark
 from ser_kedro.preferences.files import read_records
 from ser_kedro.preferences.records import (
     BadRow,
@@ -53,7 +53,7 @@ class Item:
         return prompt_key(self.prompt)
 
 
-def read_items(test: ExternalTest, dropped: Counter[str]) -> Iterator[Item]:
+def read_items(test: Benchmark, dropped: Counter[str]) -> Iterator[Item]:
     """Stream the items of a test set.
 
     Args:
@@ -73,12 +73,12 @@ def read_items(test: ExternalTest, dropped: Counter[str]) -> Iterator[Item]:
     if not count:
         reasons = ", ".join(f"{n:,} {why}" for why, n in dropped.items()) or "no rows"
         raise DataError(
-            f"evaluation.external_tests {test.name}: no usable row in {test.path} as"
+            f"evaluation.benchmarks {test.name}: no usable row in {test.path} as"
             f" {test.format} ({reasons}); check format and path"
         )
 
 
-def _pairs(test: ExternalTest, dropped: Counter[str]) -> Iterator[Item]:
+def _pairs(test: Benchmark, dropped: Counter[str]) -> Iterator[Item]:
     for pair in test.source.pairs("train"):
         if isinstance(pair, Pair):
             sides = (pair.chosen,), (pair.rejected,)
@@ -87,7 +87,7 @@ def _pairs(test: ExternalTest, dropped: Counter[str]) -> Iterator[Item]:
             dropped[str(pair.reason)] += 1
 
 
-def _benchmark(test: ExternalTest, dropped: Counter[str]) -> Iterator[Item]:
+def _benchmark(test: Benchmark, dropped: Counter[str]) -> Iterator[Item]:
     parse = _PARSERS[test.format]
     for raw in read_records(test.source.place("train")):
         if raw.record is None:

@@ -1,14 +1,15 @@
-"""Every further test set, by the seed model and by the kept one."""
+"""Every benchmark, by the seed model and by the kept one."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from ser_kedro.evaluation.benchmarks.job import DROPPED, ScoreExternalJob
-from ser_kedro.evaluation.benchmarks.params import ExternalTest
+from ser_kedro.evaluation.benchmarks.job import DROPPED, ScoreBenchmarkJob
+from ser_kedro.evaluation.benchmarks.params import Benchmark
 from ser_kedro.evaluation.benchmarks.sections import (
     TIES,
     Scored,
@@ -16,20 +17,21 @@ from ser_kedro.evaluation.benchmarks.sections import (
     figures,
     scored_items,
 )
-from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
+from ser_kedro.models.params import Scoring
 from ser_kedro.statistics.estimate import Estimate, mean_by_group, percent
+from ser_kedro.statistics.params import StatisticsParams
 from ser_kedro.store.references import ModelRef, TableRef
 from ser_kedro.store.tables import read_table
-from ser_kedro.training.params import RewardParams
 
 
-def external_results(
+def all_results(
     seed: ModelRef,
     kept: ModelRef,
-    params: EvaluationParams,
-    reward: RewardParams,
+    tests: Sequence[Benchmark],
+    params: StatisticsParams,
+    scoring: Scoring,
     launcher: LauncherParams,
 ) -> list[dict[str, Any]]:
     """Score every test set with both models and return their figures.
@@ -39,21 +41,18 @@ def external_results(
         ``kept`` (see ``sections.figures``), and ``gain``, the paired difference of what
         items earn, with its interval over prompts.
     """
-    return [
-        _result(test, seed, kept, params, reward, launcher)
-        for test in params.external_tests
-    ]
+    return [_result(test, seed, kept, params, scoring, launcher) for test in tests]
 
 
 def _result(
-    test: ExternalTest,
+    test: Benchmark,
     seed: ModelRef,
     kept: ModelRef,
-    params: EvaluationParams,
-    reward: RewardParams,
+    params: StatisticsParams,
+    scoring: Scoring,
     launcher: LauncherParams,
 ) -> dict[str, Any]:
-    scores = [_score(test, model, reward, launcher) for model in (seed, kept)]
+    scores = [_score(test, model, scoring, launcher) for model in (seed, kept)]
     before, after = (scored_items(read_table(table)) for table in scores)
     return {
         "name": test.name,
@@ -66,12 +65,12 @@ def _result(
 
 
 def _score(
-    test: ExternalTest, model: ModelRef, reward: RewardParams, launcher: LauncherParams
+    test: Benchmark, model: ModelRef, scoring: Scoring, launcher: LauncherParams
 ) -> TableRef:
-    job = ScoreExternalJob(
+    job = ScoreBenchmarkJob(
         model=model,
         test=test,
-        **reward.scoring.model_dump(),
+        **scoring.model_dump(),
     )
     return run(job, launcher)["scores"]
 
@@ -85,7 +84,7 @@ def _dropped(scores: TableRef) -> dict[str, int]:
 
 
 def gain(
-    before: list[Scored], after: list[Scored], params: EvaluationParams
+    before: list[Scored], after: list[Scored], params: StatisticsParams
 ) -> Estimate:
     """Return the paired difference of what items earn, after minus before.
 

@@ -1,4 +1,4 @@
-"""The figures of a further test set, in the sections that its authors report."""
+"""The figures of a benchmark, in the sections that its authors report."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Scored:
 
 
 def scored_items(table: pa.Table) -> list[Scored]:
-    """Return the items of a table of ``EXTERNAL``, in their order."""
+    """Return the items of a table of ``BENCHMARK_SCORES``, in their order."""
     columns = table.to_pydict()
     rewards = np.array(columns["reward"], np.float64)
     right = np.array(columns["right"], bool)
@@ -84,7 +84,7 @@ def figures(format_name: str, items: list[Scored]) -> dict[str, Any]:
     """Return the figures of a test set, as its authors report them.
 
     Args:
-        format_name: A format of ``ExternalTest``.
+        format_name: A format of ``Benchmark``.
         items: At least one.
 
     Returns:

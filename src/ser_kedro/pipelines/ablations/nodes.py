@@ -1,26 +1,22 @@
-"""Nodes of ``evidence``: arms on several draws, and the label-efficiency curve."""
+"""Nodes of the comparisons: methods, label efficiency, policies."""
 
 from __future__ import annotations
 
-import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ser_kedro.ablations.params import EvidenceParams
-from ser_kedro.ablations.settings import Settings
+from ser_kedro.ablations.params import AblationParams, PolicyComparisonParams
+from ser_kedro.ablations.settings import AblationSettings
 from ser_kedro.evaluation.params import EvaluationParams
-from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
+from ser_kedro.models.params import ModelParams
 from ser_kedro.pipelines.self_evolve.loops import max_loops
+from ser_kedro.policy.ppo_params import PpoParams
+from ser_kedro.policy_evaluation.params import PolicyEvaluationParams
 from ser_kedro.preferences.source import PreferenceSource
 from ser_kedro.preferences.split import SplitParams
 from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.store.references import TableRef
-from ser_kedro.training.params import ModelParams, RewardParams, SftParams
-
-if TYPE_CHECKING:
-    from ser_kedro.ablations.draws import Cell
-
-logger = logging.getLogger(__name__)
+from ser_kedro.training.params import RewardParams, SftParams
 
 Gathered = tuple[TableRef, list[dict[str, Any]]]
 
@@ -32,61 +28,57 @@ def gather_settings(
     sft: SftParams,
     reward: RewardParams,
     self_evolve: EvolutionParams,
-    evidence: EvidenceParams,
+    ablations: AblationParams,
     evaluation: EvaluationParams,
     launcher: LauncherParams,
-) -> Settings:
-    """Put together what all draws share."""
-    return Settings(
+) -> AblationSettings:
+    """Put together what all runs share."""
+    return AblationSettings(
         raw_preferences,
         data_split,
         model,
         sft,
         reward,
         self_evolve,
-        evidence,
+        ablations,
         evaluation,
         self_evolve.last_loop(max_loops()),
         launcher,
     )
 
 
-def compare_arms(evidence_settings: Settings) -> Gathered:
-    """Run every arm on every draw; return the rewards of the test pairs."""
-    from ser_kedro.ablations.draws import Cell, foresee
+def compare_methods(ablation_settings: AblationSettings) -> Gathered:
+    """Run every method with every seed; return the rewards of the test pairs."""
+    from ser_kedro.ablations import runs
 
-    logger.info("evidence: %s", foresee(evidence_settings))
-    share, arms = evidence_settings.split.labeled_share, evidence_settings.evidence.arms
-    cells = [
-        Cell(arm, seed, share)
-        for seed in evidence_settings.evidence.seeds
-        for arm in arms
-    ]
-    return _gather(evidence_settings, cells)
+    return runs.compare_methods(ablation_settings)
 
 
-def label_efficiency(evidence_settings: Settings) -> Gathered:
+def label_efficiency(ablation_settings: AblationSettings) -> Gathered:
     """Run seed and SER for each share of labels; where all are, nothing evolves."""
-    from ser_kedro.ablations.draws import Cell
+    from ser_kedro.ablations import runs
 
-    # All labels: those of the split's own share, and the pool's given back.
-    whole = ("full", evidence_settings.split.labeled_share, ("seed", 1.0))
-    cells = [
-        Cell(arm, seed, at, shown)
-        for seed in evidence_settings.evidence.seeds
-        for share in evidence_settings.evidence.shares
-        for arm, at, shown in (
-            (("seed", share, None), ("ser", share, None)) if share < 1 else (whole,)
-        )
-    ]
-    return _gather(evidence_settings, cells)
+    return runs.label_efficiency(ablation_settings)
 
 
-def _gather(settings: Settings, cells: list[Cell]) -> Gathered:
-    from ser_kedro.ablations.draws import run_cells
-    from ser_kedro.ablations.outcome_job import GatherJob
+def compare_policies(
+    ablation_settings: AblationSettings,
+    ppo: PpoParams,
+    policy_evaluation: PolicyEvaluationParams,
+    policy_comparison: PolicyComparisonParams,
+) -> tuple[dict[str, Any], str, dict[str, str]]:
+    """Train policies against three reward models a seed, and one for too long."""
+    from ser_kedro.ablations import policy
+    from ser_kedro.ablations.page.render import as_svg, render
 
-    results = run_cells(settings, cells)
-    job = GatherJob(parts=tuple(result.outcomes for result in results))
-    history = [row for result in results for row in result.history]
-    return run(job, settings.launcher)["outcomes"], history
+    settings = policy.PolicySettings(
+        ablation_settings, ppo, policy_evaluation, policy_comparison
+    )
+    found, figure = policy.compare_policies(settings)
+    page = render(
+        "policy.md.jinja",
+        found=found,
+        command=policy_comparison.command,
+        confidence=ablation_settings.evaluation.confidence,
+    )
+    return found, page, as_svg({"overoptimisation": figure})

@@ -1,12 +1,10 @@
-"""``raw_preferences`` → ``arm_outcomes``; each draw makes a split of its own."""
+"""``raw_preferences`` → comparisons of methods and policies, each seed from scratch."""
 
-from collections.abc import Callable
-from typing import Any
-
-from kedro.pipeline import Pipeline, node, pipeline
+from kedro.pipeline import Node, Pipeline
 
 from ser_kedro.pipelines.ablations.nodes import (
-    compare_arms,
+    compare_methods,
+    compare_policies,
     gather_settings,
     label_efficiency,
 )
@@ -17,37 +15,60 @@ _SECTIONS = (
     "sft",
     "reward",
     "self_evolve",
-    "evidence",
+    "ablations",
     "evaluation",
     "launcher",
 )
 
 
-def _pipeline(function: Callable[..., Any], subject: str) -> Pipeline:
-    outputs = [f"{subject}_outcomes", f"{subject}_history"]
-    gather = node(
+def create_pipeline() -> Pipeline:
+    """Return the pipeline ``ablations``: every method with every seed."""
+    return _with_settings(
+        Node(
+            compare_methods,
+            inputs={"ablation_settings": "ablation_settings"},
+            outputs=["ablation_outcomes", "ablation_history"],
+            name="compare_methods",
+        )
+    )
+
+
+def create_efficiency_pipeline() -> Pipeline:
+    """Return the pipeline ``label_efficiency``: seed and SER by share of labels."""
+    return _with_settings(
+        Node(
+            label_efficiency,
+            inputs={"ablation_settings": "ablation_settings"},
+            outputs=["efficiency_outcomes", "efficiency_history"],
+            name="label_efficiency",
+        )
+    )
+
+
+def create_policy_pipeline() -> Pipeline:
+    """Return the pipeline ``policy_comparison``: PPO against three reward models."""
+    sections = ("ppo", "policy_evaluation", "policy_comparison")
+    return _with_settings(
+        Node(
+            compare_policies,
+            inputs={
+                "ablation_settings": "ablation_settings",
+                **{name: f"params:{name}" for name in sections},
+            },
+            outputs=["policy_comparison", "policy_page", "policy_figures"],
+            name="compare_policies",
+        )
+    )
+
+
+def _with_settings(compare: Node) -> Pipeline:
+    gather = Node(
         gather_settings,
         inputs={
             "raw_preferences": "raw_preferences",
             **{name: f"params:{name}" for name in _SECTIONS},
         },
-        outputs="evidence_settings",
+        outputs="ablation_settings",
         name="gather_settings",
     )
-    measure = node(
-        function,
-        inputs={"evidence_settings": "evidence_settings"},
-        outputs=outputs,
-        name=function.__name__,
-    )
-    return pipeline([gather, measure], tags="evidence")
-
-
-def create_pipeline() -> Pipeline:
-    """Return the pipeline ``evidence``."""
-    return _pipeline(compare_arms, "arm")
-
-
-def create_efficiency_pipeline() -> Pipeline:
-    """Return the pipeline ``label_efficiency``."""
-    return _pipeline(label_efficiency, "efficiency")
+    return Pipeline([gather, compare], tags="ablations")

@@ -13,6 +13,7 @@ PARTS = (
     "test_pairs",
     "ppo_prompts",
     "data_report",
+    "gold_reward",
 )
 
 
@@ -30,6 +31,7 @@ def create_pipeline() -> Pipeline:
                 },
                 outputs={part: part for part in PARTS},
                 name="split",
+                tags="reads_data",
             )
         ],
         tags="data_split",

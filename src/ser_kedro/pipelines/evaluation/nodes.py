@@ -7,12 +7,10 @@ from typing import Any
 from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.evaluation.test_scores import TestScores
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.preferences.source import PreferenceSource
-from ser_kedro.self_evolution import voters
+from ser_kedro.models.scoring import score_pairs
+from ser_kedro.preferences.demo_world.gold import GoldReward
 from ser_kedro.self_evolution.state import EvolutionState
-from ser_kedro.store.json_io import plain
 from ser_kedro.store.references import ModelRef, TableRef
-from ser_kedro.store.tables import read_table
 from ser_kedro.training.params import RewardParams, SftParams
 
 
@@ -25,7 +23,7 @@ def score_test(
     """Score the test pairs with the model of every loop."""
     return TestScores(
         {
-            loop: voters.score(model, test_pairs, reward, launcher)
+            loop: score_pairs(model, test_pairs, reward.scoring, launcher)
             for loop, model in loop_history.models.items()
         }
     )
@@ -42,11 +40,7 @@ def evaluate_loops(
     from ser_kedro.evaluation.history import evolution_history
 
     return evolution_history(
-        loop_history,
-        test_scores,
-        test_pairs,
-        audit_labels,
-        evaluation,
+        loop_history, test_scores, test_pairs, audit_labels, evaluation
     )
 
 
@@ -54,39 +48,30 @@ def diagnose(
     loop_history: EvolutionState,
     test_scores: TestScores,
     test_pairs: TableRef,
-    raw_preferences: PreferenceSource,
+    gold_reward: GoldReward,
     evaluation: EvaluationParams,
 ) -> tuple[dict[str, Any], Any, Any]:
     """Measure calibration, length, sources and difficulty; draw two figures."""
-    from ser_kedro.evaluation.diagnostics import Measured, diagnostics, figures
+    from ser_kedro.evaluation.diagnostics import diagnose_loops
 
-    tested = {
-        loop: Measured.load(model, test_scores.root[loop])
-        for loop, model in loop_history.models.items()
-    }
-    kept, pairs = loop_history.best_loop, read_table(test_pairs)
-    world = raw_preferences.known_world
-    found = diagnostics(tested, kept, pairs, evaluation, world)
-    return plain(found), *figures(tested[kept], pairs, evaluation)
+    return diagnose_loops(
+        loop_history, test_scores, test_pairs, gold_reward.world, evaluation
+    )
 
 
-def score_further(
+def score_benchmarks(
     loop_history: EvolutionState,
     test_pairs: TableRef,
     reward: RewardParams,
     evaluation: EvaluationParams,
     launcher: LauncherParams,
 ) -> dict[str, Any]:
-    """Score other wordings of the test pairs, and further test sets."""
-    from ser_kedro.evaluation.benchmarks.results import external_results
-    from ser_kedro.evaluation.consistency import consistency_of
+    """Score other wordings of the test pairs, and the benchmarks."""
+    from ser_kedro.evaluation.benchmark_results import benchmark_results
 
-    seed, kept = loop_history.models[0], loop_history.best
-    found = {
-        "consistency": consistency_of(kept, test_pairs, evaluation, reward, launcher),
-        "external": external_results(seed, kept, evaluation, reward, launcher),
-    }
-    return dict(plain(found))
+    return benchmark_results(
+        loop_history, test_pairs, reward.scoring, evaluation, launcher
+    )
 
 
 def report(
@@ -94,28 +79,23 @@ def report(
     test_scores: TestScores,
     test_pairs: TableRef,
     diagnostics: dict[str, Any],
-    further_tests: dict[str, Any],
+    benchmark_results: dict[str, Any],
     data_report: dict[str, Any],
     sft_model: ModelRef,
     sft: SftParams,
     evaluation: EvaluationParams,
 ) -> tuple[str, Any]:
     """Write the summary and draw the figure."""
-    from ser_kedro.evaluation import consistency
-    from ser_kedro.evaluation import diagnostics as diagnosed
-    from ser_kedro.evaluation.benchmarks import results as external
-    from ser_kedro.evaluation.history import gain
-    from ser_kedro.evaluation.report import LabelBudget, figure, summary
+    from ser_kedro.evaluation.report import LabelBudget, report_of
 
-    kept = evolution_history.loc[evolution_history["selected_model"], "loop"].iloc[0]
-    scores = test_scores.root
-    gained = gain(scores[0], scores[kept], test_pairs, evaluation)
     tuned = sft_model.kind == "language_model"
-    labels = LabelBudget.count(data_report, tuned and sft.target == "chosen")
-    further = [
-        *diagnosed.lines(diagnostics),
-        *consistency.lines(further_tests["consistency"]),
-        *external.lines(further_tests["external"]),
-    ]
-    text = summary(evolution_history, gained, labels, data_report, further)
-    return text, figure(evolution_history)
+    return report_of(
+        evolution_history,
+        test_scores,
+        test_pairs,
+        diagnostics,
+        benchmark_results,
+        data_report,
+        LabelBudget.count(data_report, tuned and sft.target == "chosen"),
+        evaluation,
+    )

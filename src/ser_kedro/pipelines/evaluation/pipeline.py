@@ -6,7 +6,7 @@ from ser_kedro.pipelines.evaluation.nodes import (
     diagnose,
     evaluate_loops,
     report,
-    score_further,
+    score_benchmarks,
     score_test,
 )
 
@@ -44,14 +44,14 @@ def create_pipeline() -> Pipeline:
                     "loop_history": "loop_history",
                     "test_scores": "test_scores",
                     "test_pairs": "test_pairs",
-                    "raw_preferences": "raw_preferences",
+                    "gold_reward": "gold_reward",
                     "evaluation": "params:evaluation",
                 },
                 outputs=["diagnostics", "reliability_figure", "length_figure"],
                 name="diagnose",
             ),
             node(
-                score_further,
+                score_benchmarks,
                 inputs={
                     "loop_history": "loop_history",
                     "test_pairs": "test_pairs",
@@ -59,8 +59,8 @@ def create_pipeline() -> Pipeline:
                     "evaluation": "params:evaluation",
                     "launcher": "params:launcher",
                 },
-                outputs="further_tests",
-                name="score_further",
+                outputs="benchmark_results",
+                name="score_benchmarks",
             ),
             node(
                 report,
@@ -69,7 +69,7 @@ def create_pipeline() -> Pipeline:
                     "test_scores": "test_scores",
                     "test_pairs": "test_pairs",
                     "diagnostics": "diagnostics",
-                    "further_tests": "further_tests",
+                    "benchmark_results": "benchmark_results",
                     "data_report": "data_report",
                     "sft_model": "sft_model",
                     "sft": "params:sft",

@@ -7,10 +7,10 @@ from typing import Any
 from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.policy.answers import AnswersJob
+from ser_kedro.policy.answers_job import AnswersJob
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.policy_evaluation.params import PolicyEvaluationParams
-from ser_kedro.preferences.source import PreferenceSource
+from ser_kedro.preferences.demo_world.gold import GoldReward
 from ser_kedro.store.references import ModelRef, TableRef
 
 
@@ -45,7 +45,7 @@ def answer(
 def evaluate_policy(
     policy_answers: TableRef,
     sft_answers: TableRef,
-    raw_preferences: PreferenceSource,
+    gold_reward: GoldReward,
     judge_credentials: dict[str, Any],
     policy_evaluation: PolicyEvaluationParams,
     evaluation: EvaluationParams,
@@ -56,7 +56,7 @@ def evaluate_policy(
     return evaluate(
         policy_answers,
         sft_answers,
-        raw_preferences.known_world,
+        gold_reward.world,
         policy_evaluation.judge,
         evaluation,
         judge_credentials,

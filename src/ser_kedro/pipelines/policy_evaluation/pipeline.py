@@ -28,7 +28,7 @@ def create_pipeline() -> Pipeline:
                 inputs={
                     "policy_answers": "policy_answers",
                     "sft_answers": "sft_answers",
-                    "raw_preferences": "raw_preferences",
+                    "gold_reward": "gold_reward",
                     "judge_credentials": "judge_credentials",
                     "policy_evaluation": "params:policy_evaluation",
                     "evaluation": "params:evaluation",

@@ -6,7 +6,7 @@ from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.policy.ppo_job import PpoJob, PpoOutputs
 from ser_kedro.policy.ppo_params import PpoParams
-from ser_kedro.preferences.source import PreferenceSource
+from ser_kedro.preferences.demo_world.gold import GoldReward
 from ser_kedro.store.references import ModelRef, TableRef
 from ser_kedro.training.params import RewardParams
 
@@ -15,7 +15,7 @@ def train_policy(
     sft_model: ModelRef,
     reward_model: ModelRef,
     ppo_prompts: TableRef,
-    raw_preferences: PreferenceSource,
+    gold_reward: GoldReward,
     ppo: PpoParams,
     reward: RewardParams,
     seed: int,
@@ -28,7 +28,7 @@ def train_policy(
         prompts=ppo_prompts,
         params=ppo,
         scoring=reward.scoring,
-        gold=raw_preferences.known_world,
+        gold=gold_reward.world,
         seed=seed,
     )
     return run(job, launcher)

@@ -15,7 +15,7 @@ def create_pipeline() -> Pipeline:
                     "sft_model": "sft_model",
                     "reward_model": "reward_model",
                     "ppo_prompts": "ppo_prompts",
-                    "raw_preferences": "raw_preferences",
+                    "gold_reward": "gold_reward",
                     "ppo": "params:ppo",
                     "reward": "params:reward",
                     "seed": "params:seed",

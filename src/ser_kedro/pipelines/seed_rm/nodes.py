@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.self_evolution.voters import train
+from ser_kedro.self_evolution.voters import train_voters
 from ser_kedro.store.references import ModelRef, TableRef
 from ser_kedro.training.params import RewardParams
 
@@ -17,7 +17,7 @@ def train_seed(
     launcher: LauncherParams,
 ) -> ModelRef:
     """Train the reward model of loop 0 on the human labels."""
-    return train(
+    return train_voters(
         start=sft_model,
         pairs=(labeled_pairs,),
         validation=validation_pairs,

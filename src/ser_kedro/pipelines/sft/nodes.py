@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
+from ser_kedro.models.params import ModelParams
 from ser_kedro.store.references import ModelRef, TableRef
-from ser_kedro.training.params import ModelParams, SftParams
-from ser_kedro.training.sft import SftJob
+from ser_kedro.training.params import SftParams
+from ser_kedro.training.sft_job import SftJob
 
 
 def fine_tune(

@@ -7,6 +7,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from openai import (
+    APIConnectionError,
+    APIResponseValidationError,
+    APITimeoutError,
+    AuthenticationError,
+    NotFoundError,
+    OpenAI,
+    OpenAIError,
+    PermissionDeniedError,
+    RateLimitError,
+)
 from pydantic import SecretStr
 
 from ser_kedro.errors import JudgeError
@@ -28,16 +39,7 @@ class JudgeClient:
         Args:
             params: Where and how.
             key: For the endpoint.
-
-        Raises:
-            JudgeError: If the ``openai`` package is missing.
         """
-        try:
-            from openai import OpenAI
-        except ImportError as error:
-            raise JudgeError(
-                "judge: the openai package is missing; pip install 'ser-kedro[judge]'"
-            ) from error
         self._params = params
         self._key = key
         self._client: Any = OpenAI(
@@ -53,8 +55,6 @@ class JudgeClient:
         Raises:
             JudgeError: If the server refuses, or does not answer after all retries.
         """
-        from openai import APIResponseValidationError, OpenAIError
-
         try:
             reply = self._client.chat.completions.create(
                 model=self._params.model,
@@ -71,15 +71,6 @@ class JudgeClient:
         raise JudgeError(line)
 
     def _line(self, error: Any) -> str:
-        from openai import (
-            APIConnectionError,
-            APITimeoutError,
-            AuthenticationError,
-            NotFoundError,
-            PermissionDeniedError,
-            RateLimitError,
-        )
-
         params = self._params
         tries = f"after {params.retries + 1} tries"
         kept = "answers so far are kept, run again to go on"

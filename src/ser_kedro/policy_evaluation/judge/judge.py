@@ -29,7 +29,7 @@ from ser_kedro.policy_evaluation.judge.tally import (
     by_scores,
     tally,
 )
-from ser_kedro.store.references import project_root
+from ser_kedro.store.layout import project_root
 
 logger = logging.getLogger(__name__)
 

@@ -2,9 +2,9 @@
 
 A response is made of phrases, each with a hidden quality weight, and of traits that do
 not count: polite words and fillers. Labels are drawn from a Bradley-Terry model on the
-gold reward (Bradley and Terry, 1952), so some of them are wrong, as people are. Nothing
-here is language that anybody would want to read; it is a place where everything that
-the method claims can be checked against the truth.
+gold reward (Bradley and Terry, 1952), so some of them are wrong, as human labels are.
+Nothing here is language that anybody would want to read; it is a place where everything
+that the method claims can be checked against the truth.
 """
 
 from __future__ import annotations
@@ -69,15 +69,15 @@ class WorldParams(BaseModel):
     pairs: Size = 4000
     test_pairs: Size = 4000
     seed: int = Field(default=0, ge=0, lt=2**32)
-    phrases: int = Field(default=400, ge=20, le=2000)
-    phrases_per_response: tuple[Count, Count] = (4, 10)
+    phrases: int = Field(default=80, ge=20, le=2000)
+    phrases_per_response: tuple[Count, Count] = (3, 7)
     zipf_exponent: float = Field(default=0.7, ge=0, le=3)
     word_share: Share = 0.3
     topic_bonus: float = Field(default=0.3, ge=0, le=5)
     label_temperature: float = Field(default=0.15, gt=0, le=100)
     politeness: Share = 0.4
     politeness_bias: Share = 0.3
-    fillers: float = Field(default=4.0, ge=0, le=20)
+    fillers: float = Field(default=2.0, ge=0, le=20)
     length_bias: Share = 0.3
     repeated_prompts: float = Field(default=0.05, ge=0, le=0.9)
 

@@ -1,0 +1,50 @@
+"""Score pairs with any reward model, whole or a head on a frozen one."""
+
+from __future__ import annotations
+
+from ser_kedro.launch.executor import run
+from ser_kedro.launch.params import LauncherParams
+from ser_kedro.models.features_job import FeaturesJob
+from ser_kedro.models.head_job import ScoreHeadJob
+from ser_kedro.models.params import Scoring
+from ser_kedro.models.score_job import ScoreJob
+from ser_kedro.store.references import AnyTable, ModelRef, TableRef
+
+
+def score_pairs(
+    model: ModelRef,
+    pairs: AnyTable,
+    scoring: Scoring,
+    launcher: LauncherParams,
+    rows: TableRef | None = None,
+) -> TableRef:
+    """Return the scores of a table of pairs, or of the ``rows`` of it.
+
+    Args:
+        model: A reward model.
+        pairs: A table of pairs.
+        scoring: How the model is applied.
+        launcher: How jobs run.
+        rows: A table whose column ``row`` names the rows to score; ``None``: all.
+    """
+    if model.backbone is None:
+        job = ScoreJob(model=model, pairs=pairs, rows=rows, **scoring.model_dump())
+        return run(job, launcher)["scores"]
+    features = compute_features(model.backbone, pairs, scoring, launcher)
+    head = ScoreHeadJob(model=model, features=features, pairs=pairs, rows=rows)
+    return run(head, launcher)["scores"]
+
+
+def compute_features(
+    backbone: ModelRef, pairs: AnyTable, scoring: Scoring, launcher: LauncherParams
+) -> TableRef:
+    """Return what heads on a frozen model read for the pairs of a table.
+
+    Args:
+        backbone: From ``BackboneJob``.
+        pairs: A table of pairs.
+        scoring: How the backbone is applied.
+        launcher: How jobs run.
+    """
+    job = FeaturesJob(model=backbone, pairs=pairs, **scoring.model_dump())
+    return run(job, launcher)["features"]

@@ -1,0 +1,225 @@
+"""What each node gives its job: nothing runs, the jobs are recorded."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from ser_kedro.evaluation import consistency
+from ser_kedro.evaluation.benchmarks import results as benchmarks
+from ser_kedro.evaluation.params import EvaluationParams
+from ser_kedro.evaluation.test_scores import TestScores
+from ser_kedro.launch.params import LauncherParams
+from ser_kedro.models import scoring
+from ser_kedro.models.params import ModelParams
+from ser_kedro.pipelines.data_split import nodes as data_split
+from ser_kedro.pipelines.evaluation import nodes as evaluation
+from ser_kedro.pipelines.policy_evaluation import nodes as policy_evaluation
+from ser_kedro.pipelines.ppo import nodes as ppo
+from ser_kedro.pipelines.seed_rm import nodes as seed_rm
+from ser_kedro.pipelines.self_evolve import nodes as self_evolve
+from ser_kedro.pipelines.sft import nodes as sft
+from ser_kedro.policy.ppo_params import PpoParams
+from ser_kedro.policy_evaluation.params import PolicyEvaluationParams
+from ser_kedro.preferences.demo_world.gold import GoldReward
+from ser_kedro.preferences.demo_world.world import WorldParams
+from ser_kedro.preferences.source import PreferenceSource
+from ser_kedro.preferences.split import SplitParams
+from ser_kedro.self_evolution.params import EvolutionParams
+from ser_kedro.self_evolution.state import EvolutionData, LoopRecord, begin
+from ser_kedro.store.references import ModelRef, TableRef
+from ser_kedro.training import reward_model
+from ser_kedro.training.params import RewardParams, SftParams
+
+LAUNCHER = LauncherParams(name="mine")
+SEED = 7
+COMMON = {"learning_rate": 1e-3, "epochs": 1, "batch_size": 4, "scheduler": "linear"}
+REWARD = RewardParams(**COMMON, max_length=123, score_tokens=456)
+SFT = SftParams(**COMMON, max_length=99)
+
+
+def model(name, kind="reward_model"):
+    return ModelRef(kind=kind, path=name, fingerprint=name)
+
+
+def table(name, rows=8):
+    return TableRef(path=name, fingerprint=name, rows=rows)
+
+
+SFT_MODEL = model("sft", "language_model")
+DATA = EvolutionData(
+    labeled_pairs=table("labeled"),
+    validation_pairs=table("validation"),
+    unlabeled_pairs=table("pool"),
+    sft_model=SFT_MODEL,
+)
+
+
+@pytest.fixture
+def jobs(monkeypatch):
+    """The jobs that were asked for."""
+    asked = []
+
+    class Outputs(dict):
+        def __missing__(self, name):
+            return table(f"{name}-{len(asked)}")
+
+    def run(job, launcher):
+        assert launcher is LAUNCHER
+        asked.append(job)
+        made = {"model": model("made"), "data_report": SimpleNamespace(read=dict)}
+        return Outputs(made)
+
+    modules = (data_split, sft, ppo, policy_evaluation)
+    for module in (*modules, scoring, reward_model, consistency, benchmarks):
+        monkeypatch.setattr(module, "run", run)
+    return asked
+
+
+@pytest.fixture
+def history():
+    """Three loops, of which the second is kept."""
+    state = begin(DATA, model("seed"))
+    records = [
+        LoopRecord(
+            loop=loop,
+            status="1",
+            pool=8,
+            selected=2,
+            pool_left=0.5,
+            outcome="improved",
+            model=model(f"loop_{loop}"),
+        )
+        for loop in (1, 2, 3)
+    ]
+    kept = {"best_loop": 2, "best": model("loop_2")}
+    return state.model_copy(update={**kept, "records": (*state.records, *records)})
+
+
+def test_split(jobs):
+    source = PreferenceSource(format="demo_world", world=WorldParams(pairs=9))
+    params = SplitParams(labeled_share=0.2)
+    made = data_split.split(source, params, SEED, LAUNCHER)
+    (job,) = jobs
+    assert (job.source, job.params, job.seed) == (source, params, SEED)
+    assert made["gold_reward"] == GoldReward(world=source.world)
+
+
+def test_the_gold_reward_of_peoples_data_is_unknown(jobs):
+    source = PreferenceSource(format="pairs", path="pairs.jsonl")
+    made = data_split.split(source, SplitParams(), SEED, LAUNCHER)
+    assert made["gold_reward"].world is None
+
+
+@pytest.mark.parametrize(("pool", "given"), [("none", None), ("text", "pool")])
+def test_sft(jobs, pool, given):
+    params = SFT.model_copy(update={"pool": pool})
+    named = ModelParams(name="tiny")
+    made = sft.fine_tune(
+        table("sft_pairs"), table("pool"), named, params, SEED, LAUNCHER
+    )
+    (job,) = jobs
+    assert (job.model, job.pairs, job.params) == (named, table("sft_pairs"), params)
+    assert (job.pool and job.pool.fingerprint, job.seed) == (given, SEED)
+    assert made == model("made")
+
+
+def test_seed_model(jobs):
+    seed_rm.train_seed(
+        SFT_MODEL, table("labeled"), table("validation"), REWARD, SEED, LAUNCHER
+    )
+    (job,) = jobs
+    assert (job.start, job.pairs) == (SFT_MODEL, (table("labeled"),))
+    assert (job.validation, job.params, job.seed) == (
+        table("validation"),
+        REWARD,
+        SEED,
+    )
+
+
+def test_evolution_begins_with_the_seed_model_and_its_data():
+    state = self_evolve.begin(
+        seed_reward_model=model("seed"),
+        sft_model=SFT_MODEL,
+        labeled_pairs=DATA.labeled_pairs,
+        validation_pairs=DATA.validation_pairs,
+        unlabeled_pairs=DATA.unlabeled_pairs,
+    )
+    assert (state.data, state.best, state.model) == (
+        DATA,
+        model("seed"),
+        model("seed"),
+    )
+
+
+def test_evolution_ends_with_the_kept_model(history):
+    params = EvolutionParams()
+    kept, same = self_evolve.finish(history, params, REWARD, SEED, LAUNCHER)
+    assert kept == model("loop_2")
+    assert same == history
+
+
+def test_every_loops_model_scores_the_test_pairs(jobs, history):
+    pairs = table("test")
+    made = evaluation.score_test(history, pairs, REWARD, LAUNCHER)
+    assert [job.model.path for job in jobs] == ["seed", "loop_1", "loop_2", "loop_3"]
+    assert {job.pairs.path for job in jobs} == {"test"}
+    assert {(job.max_length, job.score_tokens) for job in jobs} == {(123, 456)}
+    assert made == TestScores({n: table(f"scores-{n + 1}") for n in range(4)})
+
+
+def test_further_tests_are_of_the_kept_model_beside_the_seed(
+    jobs, history, monkeypatch, tmp_path
+):
+    """N11: the seed in the place of the kept model went unnoticed."""
+    (tmp_path / "b.jsonl").write_text('{"prompt": "p", "chosen": "a", "rejected": "b"}')
+    monkeypatch.setattr(consistency, "read_table", lambda _: None)
+    monkeypatch.setattr(consistency, "consistency", lambda _: [])
+    monkeypatch.setattr(benchmarks, "scored_items", lambda _: [])
+    monkeypatch.setattr(benchmarks, "read_table", lambda _: None)
+    monkeypatch.setattr(benchmarks, "figures", lambda *_: {})
+    test = {"name": "b", "format": "pairs", "path": str(tmp_path / "b.jsonl")}
+    params = EvaluationParams(benchmarks=(test,), consistency_pairs=5)
+    evaluation.score_benchmarks(history, table("test"), REWARD, params, LAUNCHER)
+    stages = [(job.stage, job.model.path) for job in jobs]
+    assert stages == [
+        ("consistency", "loop_2"),
+        ("benchmark_scores", "seed"),
+        ("benchmark_scores", "loop_2"),
+    ]
+    assert {job.max_length for job in jobs} == {123}
+    assert (jobs[0].pairs, jobs[0].count) == (table("test"), 5)
+
+
+@pytest.mark.parametrize("world", [None, WorldParams(pairs=9)])
+def test_policy(jobs, world):
+    params = PpoParams(kl_target=3.0)
+    ppo.train_policy(
+        sft_model=SFT_MODEL,
+        reward_model=model("kept"),
+        ppo_prompts=table("prompts"),
+        gold_reward=GoldReward(world=world),
+        ppo=params,
+        reward=REWARD,
+        seed=SEED,
+        launcher=LAUNCHER,
+    )
+    (job,) = jobs
+    assert (job.sft_model, job.reward_model) == (SFT_MODEL, model("kept"))
+    assert (job.prompts, job.params, job.seed) == (table("prompts"), params, SEED)
+    # N17: the reward model must be applied as it was trained.
+    assert job.scoring == REWARD.scoring
+    assert (job.scoring.max_length, job.gold) == (123, world)
+
+
+def test_answers_of_the_policy_and_of_its_start(jobs):
+    asked = PolicyEvaluationParams(prompts=5, batch_size=3)
+    sampling = PpoParams()
+    ours, others = policy_evaluation.answer(
+        model("policy"), SFT_MODEL, table("test"), sampling, asked, SEED, LAUNCHER
+    )
+    assert [job.model for job in jobs] == [model("policy"), SFT_MODEL]
+    for job in jobs:
+        assert (job.start, job.prompts) == (SFT_MODEL, table("test"))
+        assert (job.count, job.batch_size, job.params) == (5, 3, sampling)
+        assert job.seed == SEED
+    assert (ours.path, others.path) == ("answers-1", "answers-2")
