@@ -6,10 +6,10 @@ import difflib
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from kedro.config import OmegaConfigLoader
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from ser_kedro.errors import ParameterError
 from ser_kedro.pipelines.self_evolve.loops import MAX_LOOPS_VARIABLE, max_loops
@@ -18,6 +18,8 @@ from ser_kedro.pipelines.self_evolve.loops import MAX_LOOPS_VARIABLE, max_loops
 OWN = ("path", "format", "test_path")
 # Parameters of one word on the command line, whose fields a preset spells out.
 NAMED = ("model", "launcher")
+Tree = dict[str, Any]
+
 # The format of the demo, which has no file.
 _DEMO = "demo_world"
 # The preset of a model that is none.
@@ -48,12 +50,12 @@ class ProjectConfigLoader(OmegaConfigLoader):
     def __init__(self, conf_source: str, *args: Any, **kwargs: Any) -> None:
         """Take what ``OmegaConfigLoader`` takes."""
         super().__init__(conf_source, *args, **kwargs)
-        self._composed: dict[str, Any] | None = None
+        self._composed: Tree | None = None
         self._remembers = False
         self._check_env()
         OmegaConf.register_new_resolver("params", self._parameter, replace=True)
 
-    def __getitem__(self, key: str) -> dict[str, Any]:
+    def __getitem__(self, key: str) -> Tree:
         """Return a configuration by its key, as the base class does.
 
         Raises:
@@ -78,7 +80,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
     def _remembered_file(self) -> Path:
         return Path(self.conf_source) / self.default_run_env / f"{self.env}.yml"
 
-    def _remembered(self, env: Any, given: Any) -> Any:
+    def _remembered(self, env: DictConfig, given: DictConfig) -> DictConfig:
         """Return the data that were given last, where others are not given now.
 
         A new file replaces all of it: an old test set must not be joined to it.
@@ -90,7 +92,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
             or not self._remembered_file.is_file()
         ):
             return OmegaConf.create()
-        return OmegaConf.load(self._remembered_file)
+        return cast("DictConfig", OmegaConf.load(self._remembered_file))
 
     def _check_env(self) -> None:
         base = self._get_conf_env_path(self.base_env)
@@ -117,38 +119,37 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def _resolve_from_raw_config(
         self, key: str, base_configs: Any, env_configs: Any, *rest: Any
-    ) -> dict[str, Any]:
+    ) -> Tree:
         """Put presets between base and environment; all else as the base class does."""
         if key != "parameters":
             return dict(
                 super()._resolve_from_raw_config(key, base_configs, env_configs, *rest)
             )
         base, env = (
-            OmegaConf.merge(*configs.values()) if configs else OmegaConf.create()
-            for configs in (base_configs, env_configs)
+            _merged(*configs.values()) for configs in (base_configs, env_configs)
         )
         return self._compose(base, env, OmegaConf.create(self.runtime_params or {}))
 
-    def _compose(self, base: Any, env: Any, given: Any) -> dict[str, Any]:
+    def _compose(self, base: DictConfig, env: DictConfig, given: DictConfig) -> Tree:
         shown = self.env or self.default_run_env
-        chosen: Any = OmegaConf.merge(base, env, given)
+        chosen = _merged(base, env, given)
         _check_choices({name: chosen[name] for name in _KINDS})
-        _check_own_env(OmegaConf.merge(base, env), given)
+        _check_own_env(_merged(base, env), given)
         presets = [self._preset(kind, chosen[kind]) for kind in NAMED]
         remembered = self._remembered(env, given)
         # One word each, which the preset has spelt out.
-        layers = [OmegaConf.masked_copy(part, [*_others(part)]) for part in (base, env)]
-        known = OmegaConf.merge(layers[0], *presets, layers[1], remembered)
-        runtime = OmegaConf.masked_copy(given, [*_others(given)])
-        below = _plain(OmegaConf.merge(layers[0], *presets))
+        layers = [_without_names(part) for part in (base, env)]
+        known = _merged(layers[0], *presets, layers[1], remembered)
+        runtime = _without_names(given)
+        below = _plain(_merged(layers[0], *presets))
         _check_known(_plain(layers[1]), below, f"conf/{shown}:")
         _check_known(_plain(runtime), _plain(known), "--params")
-        composed: dict[str, Any] = _plain(OmegaConf.merge(known, runtime))
+        composed = _plain(_merged(known, runtime))
         _check_loops(composed)
         _check_own(composed)
         return composed
 
-    def _preset(self, kind: str, name: str) -> Any:
+    def _preset(self, kind: str, name: str) -> DictConfig:
         folder = f"{self._get_conf_env_path(self.base_env)}/presets/{kind}"
         # A name, not a path: a file elsewhere must not become a preset.
         if _NAME.fullmatch(name) and self._fs.isfile(f"{folder}/{name}.yml"):
@@ -159,14 +160,14 @@ class ProjectConfigLoader(OmegaConfigLoader):
         else:
             preset = self._read_preset(folder, _FALLBACK)
         # A preset may stand for a hub id; any other name is the model's own.
-        return OmegaConf.merge({kind: {"name": name}}, preset)
+        return _merged(OmegaConf.create({kind: {"name": name}}), preset)
 
-    def _read_preset(self, folder: str, name: str) -> Any:
+    def _read_preset(self, folder: str, name: str) -> DictConfig:
         with self._fs.open(f"{folder}/{name}.yml", "r", encoding="utf-8") as stream:
-            preset: Any = OmegaConf.load(stream)
+            preset = cast("DictConfig", OmegaConf.load(stream))
         if (parent := preset.pop("extends", None)) is None:
             return preset
-        return OmegaConf.merge(self._read_preset(folder, parent), preset)
+        return _merged(self._read_preset(folder, parent), preset)
 
     def _parameter(self, path: str) -> Any:
         value: Any = self["parameters"]
@@ -175,12 +176,17 @@ class ProjectConfigLoader(OmegaConfigLoader):
         return value
 
 
-def _plain(config: Any) -> Any:
-    return OmegaConf.to_container(config, resolve=True)
+def _merged(*configs: DictConfig) -> DictConfig:
+    return cast("DictConfig", OmegaConf.merge(OmegaConf.create(), *configs))
 
 
-def _others(config: Any) -> Iterator[str]:
-    return (str(name) for name in config if name not in NAMED)
+def _plain(config: DictConfig) -> Tree:
+    return cast("Tree", OmegaConf.to_container(config, resolve=True))
+
+
+def _without_names(config: DictConfig) -> DictConfig:
+    others = [str(name) for name in config if name not in NAMED]
+    return OmegaConf.masked_copy(config, others)
 
 
 def _unknown_launcher(name: str, known: list[str]) -> ParameterError:
@@ -190,16 +196,14 @@ def _unknown_launcher(name: str, known: list[str]) -> ParameterError:
     return ParameterError(f"launcher={name}: no such launcher{hint} (known: {choices})")
 
 
-def _leaves(tree: dict[str, Any], prefix: str = "") -> Iterator[str]:
+def _leaves(tree: Tree, prefix: str = "") -> Iterator[str]:
     for name, value in tree.items():
         yield f"{prefix}{name}"
         if isinstance(value, dict):
             yield from _leaves(value, f"{prefix}{name}.")
 
 
-def _check_known(
-    given: dict[str, Any], known: dict[str, Any], place: str, prefix: str = ""
-) -> None:
+def _check_known(given: Tree, known: Tree, place: str, prefix: str = "") -> None:
     """Refuse what is not known below; an empty section of base is open to any name."""
     for name, value in given.items():
         path = f"{prefix}{name}"
@@ -219,7 +223,7 @@ def _check_known(
         _check_known(value, inside, place, f"{path}.")
 
 
-def _check_choices(parameters: dict[str, Any]) -> None:
+def _check_choices(parameters: Tree) -> None:
     for name, kind in _KINDS.items():
         value = parameters[name]
         if not isinstance(value, kind) or isinstance(value, bool):
@@ -237,7 +241,7 @@ def _check_choices(parameters: dict[str, Any]) -> None:
         )
 
 
-def _check_loops(parameters: dict[str, Any]) -> None:
+def _check_loops(parameters: Tree) -> None:
     wanted = parameters["self_evolve"]["max_loops"]
     if isinstance(wanted, int) and wanted > max_loops():
         raise ParameterError(
@@ -246,14 +250,14 @@ def _check_loops(parameters: dict[str, Any]) -> None:
         )
 
 
-def _check_own_env(known: Any, given: Any) -> None:
+def _check_own_env(known: DictConfig, given: DictConfig) -> None:
     # The demo's results must not be mixed with those of somebody's data.
     own = [name for name in OWN if name in given]
     if own and known["format"] == _DEMO:
         raise ParameterError(f"--params {own[0]}: data of your own need --env own")
 
 
-def _check_own(parameters: dict[str, Any]) -> None:
+def _check_own(parameters: Tree) -> None:
     if parameters.get("path") and not parameters.get("format", True):
         raise ParameterError(
             f"path={parameters['path']}: its format is missing; add format=NAME to"

@@ -97,6 +97,21 @@ def test_the_page_of_what_there_is(project, kedro):
     }
 
 
+def test_policies_against_three_reward_models(project, kedro):
+    done = kedro(
+        "run", "--env", "test", "--pipelines", "policy_comparison", cwd=project
+    )
+    assert done.returncode == 0, done.stderr
+    found = newest(project, "policy_comparison.json")
+    assert [row["seed"] for row in found["seeds"]] == [0]
+    assert set(found["seeds"][0]["gold"]) == {"sft", "kept", "seed", "evolved", "full"}
+    assert len(found["overoptimisation"]["steps"]) == 6
+    folder = project / "data" / "test" / "08_reporting" / "policy"
+    assert "## Reward models at matched KL" in (folder / "policy.md").read_text()
+    drawn = (folder / "figures" / "overoptimisation.svg").read_text()
+    assert drawn.startswith("<svg")
+
+
 def test_a_page_of_nothing_is_one_line(new_project, kedro):
     done = kedro("run", "--pipelines", "results", cwd=new_project())
     assert done.returncode == 2

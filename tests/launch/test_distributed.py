@@ -168,7 +168,7 @@ def test_killed_under_zero_2_it_goes_on(copied, uninterrupted, matrix, caplog):
     with caplog.at_level("INFO"):
         model = run(copied, matrix.launcher("zero2"))["model"]
 
-    said = [m for m in caplog.messages if "training goes on from checkpoint-" in m]
+    said = [m for m in caplog.messages if "resuming training from checkpoint-" in m]
     assert [m.rpartition("-")[2] for m in said] == [str(newest)]
     rewards = validation_rewards(model)
     np.testing.assert_allclose(rewards, uninterrupted, atol=1e-3)
@@ -208,5 +208,5 @@ def test_without_zero_any_ranks_go_on(
     with caplog.at_level("INFO"):
         model = run(job, matrix.launcher("torchrun"))["model"]
 
-    assert any("goes on from checkpoint-20" in message for message in caplog.messages)
+    assert any("resuming training from checkpoint-20" in message for message in caplog.messages)
     np.testing.assert_allclose(validation_rewards(model), uninterrupted, atol=1e-3)
