@@ -206,7 +206,7 @@ MUTATIONS = (
         "N3",
         "an environment does not win over a preset",
         "configuration.py",
-        "known = OmegaConf.merge(layers[0], *presets, layers[1], remembered)",
+        "known = _merged(layers[0], *presets, layers[1], remembered)",
         "known = OmegaConf.merge(layers[0], layers[1], *presets, remembered)",
         ("test_configuration.py",),
     ),

@@ -378,6 +378,8 @@ class TestJudgeProgress:
         again = self.judge(loop(patience=2), state, alike)
         assert (again.without_gain, again.stopped) == (1, False)
         assert self.judge(loop(patience=1), state, alike).stopped
+        over = self.judge(loop(patience=2), again, model("alike again"))
+        assert over.stopped and over.records[-1].outcome == "converged"
 
 
 class TestStopped:
