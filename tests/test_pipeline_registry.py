@@ -8,6 +8,7 @@ import pytest
 from ser_kedro.pipeline_registry import register_pipelines
 
 HIDDEN = {"audit_labels", "test_pairs"}
+RENDERS = {"check_rendering"}
 NODES = {
     node.name: node for found in register_pipelines().values() for node in found.nodes
 }
@@ -45,6 +46,8 @@ def test_a_loop_goes_on_from_the_one_before(loop):
 def test_only_evaluation_reads_test_pairs_and_audit():
     finished = register_pipelines()["self_evolve"]
     readers = {node.name for node in finished.nodes if HIDDEN & set(node.inputs)}
+    # Whether all texts can be rendered: no label is read, and no job is given it.
+    readers -= RENDERS
 
     evaluation = {
         "score_test",
@@ -85,4 +88,14 @@ def test_of_the_policys_run_only_its_evaluation_reads_test_pairs():
     finished = register_pipelines()["policy"]
     readers = {node.name for node in finished.nodes if HIDDEN & set(node.inputs)}
 
-    assert readers == {"answer"}
+    assert readers - RENDERS == {"answer"}
+
+
+def test_nothing_is_trained_before_all_data_were_rendered():
+    known = register_pipelines()
+    assert "template_report" in NODES["fine_tune"].inputs
+    assert NODES["check_rendering"].outputs == ["template_report"]
+    parts = set(NODES["check_rendering"].inputs)
+    made = known["data_split"].all_outputs()
+    assert parts >= {name for name in made if name.endswith(("_pairs", "_prompts"))}
+    assert "audit_labels" not in parts

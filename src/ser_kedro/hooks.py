@@ -25,6 +25,7 @@ from ser_kedro.store.layout import PROJECT_VARIABLE
 SUMMARY = "evolution_summary"
 JUDGE = "judge"
 LAUNCHER = "params:launcher"
+MODEL = "params:model"
 # The tag of the node that reads the raw data to their end.
 READS_DATA = "reads_data"
 # What earlier runs leave, unlike the raw data.
@@ -63,11 +64,14 @@ class ProjectHooks:
 
         Raises:
             DataError: If an input has no version, or refers to what is gone.
+            ModelError: If some stage could not use the model.
             ParameterError: If the launcher's software is missing.
         """
         inputs = pipeline.inputs()
         if LAUNCHER in inputs:
             check_installed(catalog.load(LAUNCHER))
+        if MODEL in inputs:
+            _check_model(pipeline, catalog)
         for name in sorted(inputs):
             dataset = catalog.get(name)
             if isinstance(dataset, _MADE) and not dataset.exists():
@@ -84,6 +88,24 @@ class ProjectHooks:
         """Print the table that the run was for, if it came as far as that."""
         if SUMMARY in pipeline.all_outputs():
             print(f"\n{catalog.load(SUMMARY)}")
+
+
+def _check_model(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
+    sections = [
+        n for n in ("sft", "reward", "ppo") if f"params:{n}" in pipeline.inputs()
+    ]
+    model, *given = (catalog.load(f"params:{name}") for name in ("model", *sections))
+    params = dict(zip(sections, given, strict=True))
+    lengths = {name: params[name].max_length for name in sections if name != "ppo"}
+    if ppo := params.get("ppo"):
+        lengths["ppo"] = ppo.max_prompt_length + ppo.max_new_tokens
+    fits = all(n <= lengths.get("sft", n) for n in lengths.values())
+    if model.scratch is not None and model.chat_template is None and fits:
+        return  # it is made to fit, and torch need not be there yet
+    from ser_kedro.models.checks import check_model
+
+    new_head = "reward" in params and params["reward"].head_width is not None
+    check_model(model, lengths, policy="ppo" in params, new_head=new_head)
 
 
 def _nothing_to_read(name: str, env: str | None) -> str:

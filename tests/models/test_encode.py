@@ -210,12 +210,22 @@ def test_a_chat_template_is_the_tokenizers_own():
     )
 
 
-def test_a_template_that_rewrites_the_prompt_is_an_error():
+def test_a_template_that_rewrites_the_prompt_leaves_it_as_without_an_answer():
     tokenizer = chat()
     tokenizer.chat_template = "{{ messages | length }}" + CHATML
 
-    with pytest.raises(ModelError, match="its chat template changes the prompt"):
-        one(Encoder(tokenizer, 64))
+    text = Encoder(tokenizer, 64).text(PROMPT, "yes")
+
+    assert text == "1" + Encoder(chat(), 64).text(PROMPT, "yes")
+
+
+def test_tokens_that_the_model_does_not_know_are_an_error():
+    tokenizer = plain()
+    model = model_for(tokenizer)
+    tokenizer.add_tokens(["<|tool|>"])
+
+    with pytest.raises(ModelError, match="1 tokens that the model does not know"):
+        ensure_pad_token(tokenizer, model)
 
 
 EQUAL = EncodedPair([1], [2], [2], overlong=True)

@@ -9,7 +9,7 @@ from ser_kedro.evaluation.benchmarks import results as benchmarks
 from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.evaluation.test_scores import TestScores
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.models import scoring
+from ser_kedro.models import rendering, scoring
 from ser_kedro.models.params import ModelParams
 from ser_kedro.pipelines.data_split import nodes as data_split
 from ser_kedro.pipelines.evaluation import nodes as evaluation
@@ -45,6 +45,13 @@ def table(name, rows=8):
     return TableRef(path=name, fingerprint=name, rows=rows)
 
 
+RENDERED = {
+    "prompts": {},
+    "system_turns_merged": 0,
+    "repeated_turns_merged": 0,
+    "answers_appended": 0,
+    "refused": {},
+}
 SFT_MODEL = model("sft", "language_model")
 DATA = EvolutionData(
     labeled_pairs=table("labeled"),
@@ -67,10 +74,12 @@ def jobs(monkeypatch):
         assert launcher is LAUNCHER
         asked.append(job)
         made = {"model": model("made"), "data_report": SimpleNamespace(read=dict)}
+        made["template_report"] = SimpleNamespace(read=lambda: RENDERED)
         return Outputs(made)
 
     modules = (data_split, sft, ppo, policy_evaluation)
-    for module in (*modules, scoring, reward_model, consistency, benchmarks):
+    others = (rendering, scoring, reward_model, consistency, benchmarks)
+    for module in (*modules, *others):
         monkeypatch.setattr(module, "run", run)
     return asked
 
@@ -115,11 +124,33 @@ def test_sft(jobs, pool, given):
     params = SFT.model_copy(update={"pool": pool})
     named = ModelParams(name="tiny")
     made = sft.fine_tune(
-        table("sft_pairs"), table("pool"), named, params, SEED, LAUNCHER
+        table("sft_pairs"), table("pool"), {}, named, params, SEED, LAUNCHER
     )
     (job,) = jobs
     assert (job.model, job.pairs, job.params) == (named, table("sft_pairs"), params)
     assert (job.pool and job.pool.fingerprint, job.seed) == (given, SEED)
+    assert made == model("made")
+
+
+def test_all_data_are_rendered_before_training(jobs):
+    names = ("sft_pairs", "labeled_pairs", "validation_pairs")
+    others = ("unlabeled_pairs", "pool_prompts", "test_pairs", "ppo_prompts")
+    named = ModelParams(name="tiny")
+    sft.check_rendering(*map(table, (*names, *others)), named, LAUNCHER)
+    (job,) = jobs
+    assert job.parts == {name: table(name) for name in (*names, *others)}
+    assert (job.model, job.vocabulary) == (named, table("sft_pairs"))
+
+
+def test_a_ready_reward_model_is_calibrated_and_not_trained(jobs):
+    made = seed_rm.train_seed(
+        model("ready"), table("labeled"), table("validation"), REWARD, SEED, LAUNCHER
+    )
+    score, calibrate = jobs
+    assert (score.model, score.pairs) == (model("ready"), table("validation"))
+    assert (score.max_length, score.score_tokens) == (123, 456)
+    assert (calibrate.model, calibrate.scores) == (model("ready"), table("scores-1"))
+    assert calibrate.temperature is REWARD.fit_temperature
     assert made == model("made")
 
 
@@ -142,7 +173,7 @@ def test_evolution_begins_with_the_seed_model_and_its_data():
         sft_model=SFT_MODEL,
         labeled_pairs=DATA.labeled_pairs,
         validation_pairs=DATA.validation_pairs,
-        unlabeled_pairs=DATA.unlabeled_pairs,
+        pool_pairs=DATA.unlabeled_pairs,
     )
     assert (state.data, state.best, state.model) == (
         DATA,

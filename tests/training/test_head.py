@@ -19,7 +19,7 @@ from ser_kedro.models.reward_model import load_reward_model
 from ser_kedro.models.score_job import ScoreJob
 from ser_kedro.models.scorer import Scorer
 from ser_kedro.models.scoring import score_pairs
-from ser_kedro.preferences.schema import LABELED
+from ser_kedro.preferences.schema import LABELED, PAIRS
 from ser_kedro.self_evolution.loop import EvolutionLoop
 from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.self_evolution.state import EvolutionData
@@ -268,7 +268,7 @@ def test_other_loaders_miss_a_deep_head(train, sft_model):
 
 def test_weights_and_soft_labels_count(table, train, sft_model, train_rows, labeled):
     def extra(name, values):
-        schema = LABELED.append(pa.field(name, pa.float32()))
+        schema = PAIRS.append(pa.field(name, pa.float32()))
         rows = [
             row | {name: value}
             for row, value in zip(train_rows[:32], values, strict=True)
@@ -281,6 +281,26 @@ def test_weights_and_soft_labels_count(table, train, sft_model, train_rows, labe
     opposite = train(sft_model, pairs=extra("soft_label", [0.0] * 32))
     torch.testing.assert_close(
         load_head(opposite.location).weight, -plain, atol=1e-5, rtol=1e-4
+    )
+
+
+def test_margins_of_the_data_count_where_they_are_asked_for(
+    table, train, sft_model, train_rows
+):
+    rows = [row | {"soft_label": 1.0, "margin": 3.0} for row in train_rows[:32]]
+    unsaid = [row | {"margin": float("nan")} for row in rows]
+    said = table("said", rows, LABELED)
+
+    def head(pairs, **changes):
+        model = train(sft_model, pairs=pairs, weight_decay=0.0, **changes)
+        return load_head(model.location).weight
+
+    plain = head(said)
+    asked = head(said, use_margins=True)
+    assert asked.norm() > 1.2 * plain.norm()
+    torch.testing.assert_close(head(table("unsaid", unsaid, LABELED)), plain)
+    torch.testing.assert_close(
+        head(table("unsaid", unsaid, LABELED), use_margins=True), plain
     )
 
 

@@ -78,3 +78,15 @@ def test_the_best_margin_of_a_soft_label_is_its_logit():
     pair_losses(margins, soft_labels=torch.tensor([0.7])).sum().backward()
 
     assert margins.grad.item() == pytest.approx(0, abs=1e-7)
+
+
+def test_margins_that_are_asked_for_come_off_the_difference():
+    asked = torch.tensor([0.0, 1.0, 0.0, 2.0])
+
+    losses = pair_losses(MARGINS, asked=asked)
+
+    expected = [logistic(m) for m in (MARGINS - asked).tolist()]
+    assert losses.tolist() == pytest.approx(expected, rel=1e-6)
+    assert (
+        pair_losses(MARGINS, asked=0 * asked).tolist() == pair_losses(MARGINS).tolist()
+    )

@@ -15,7 +15,7 @@ from ser_kedro.models.pack import Packing
 from ser_kedro.models.params import LoraParams, ModelParams
 from ser_kedro.models.reward_model import load_reward_model
 from ser_kedro.models.scorer import Scorer, save_checked
-from ser_kedro.preferences.schema import LABELED
+from ser_kedro.preferences.schema import LABELED, PAIRS
 from ser_kedro.store.layout import project_root
 from ser_kedro.store.references import ModelRef
 from ser_kedro.store.tables import read_table
@@ -90,7 +90,7 @@ def with_columns(table, rows, **columns):
     extra = [dict(zip(columns, values)) for values in zip(*columns.values())]
     rows = [row | more for row, more in zip(rows, extra, strict=True)]
     name = "-".join(["extra", *columns])
-    return table(name, rows, pa.schema([*LABELED, *fields]))
+    return table(name, rows, pa.schema([*PAIRS, *fields]))
 
 
 def swap(row):

@@ -7,11 +7,21 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 from ser_kedro.errors import ModelError
+from ser_kedro.models.template import ChatTemplate, Messages, Opened
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-Messages = Sequence[dict[str, str]]
+__all__ = [
+    "EncodedPair",
+    "Encoder",
+    "EncodingCount",
+    "Messages",
+    "Policy",
+    "ensure_pad_token",
+    "tokens_above",
+    "too_large",
+]
 
 # A word that every vocabulary can spell, to see what surrounds it.
 _PROBE = "a"
@@ -44,8 +54,9 @@ class EncodedPair:
 class Encoder:
     r"""Renders dialogues and encodes them, the same way wherever rewards are used.
 
-    With a chat template the tokenizer's own is used; without one a dialogue reads
-    ``Question: …\n\nAnswer: …`` turn by turn, as in the paper.
+    With a chat template the tokenizer's own is used, and turns that it refuses are
+    merged; without one a dialogue reads ``Question: …\n\nAnswer: …`` turn by turn, as
+    in the paper.
 
     Attributes:
         tokenizer: A tokenizer with a real pad token.
@@ -76,9 +87,18 @@ class Encoder:
         tokenizers that keep words with their leading space the cut between the two
         is a cut between tokens.
         """
+        opened = self.open(prompt)
+        return self._head(opened), self._tail(opened, response)
+
+    def open(self, prompt: Messages) -> Opened:
+        """Return a prompt as text, the same whatever answer follows.
+
+        Raises:
+            RefusedDialogue: If the chat template refuses it.
+        """
         if self.tokenizer.chat_template:
-            return self._render_chat(prompt, response)
-        return _render_plain(prompt), f" {response.strip()}"
+            return ChatTemplate(self.tokenizer).open(prompt)
+        return Opened(prompt, _render_plain(prompt))
 
     def text(self, prompt: Messages, response: str) -> str:
         """Return the row as text, eos included: what a tokenizer needs to be given."""
@@ -89,7 +109,11 @@ class Encoder:
 
     def prompt_ids(self, prompt: Messages) -> list[int]:
         """Return the ids of a prompt alone, cut on the left to ``max_length``."""
-        ids = self._ids([self.render(prompt, "")[0]])[0]
+        return self.opened_ids(self.open(prompt))
+
+    def opened_ids(self, opened: Opened) -> list[int]:
+        """Return the same for a prompt that is text already, from ``open``."""
+        ids = self._ids([self._head(opened)])[0]
         room = self.max_length - len(self.prefix)
         return self.prefix + ids[max(0, len(ids) - room) :]
 
@@ -103,12 +127,20 @@ class Encoder:
             a: The ``n`` first responses.
             b: The ``n`` second responses.
         """
-        heads, tails_a, tails_b = [], [], []
-        for prompt, one, two in zip(prompts, a, b, strict=True):
-            head, tail_a = self.render(prompt, one)
-            heads.append(head)
-            tails_a.append(tail_a)
-            tails_b.append(self.render(prompt, two)[1])
+        rows = zip(prompts, a, b, strict=True)
+        return self.text_pairs(
+            [self.texts(self.open(prompt), one, two) for prompt, one, two in rows]
+        )
+
+    def texts(self, opened: Opened, *responses: str) -> list[str]:
+        """Return the text of a prompt from ``open``, and that of each response."""
+        return [self._head(opened), *(self._tail(opened, each) for each in responses)]
+
+    def text_pairs(self, rows: Sequence[Sequence[str]]) -> list[EncodedPair]:
+        """Encode pairs that are text already, from ``texts``."""
+        if not rows:
+            return []
+        heads, tails_a, tails_b = (list(column) for column in zip(*rows, strict=True))
         prompts_ids = self._ids(heads)
         both = (self._tail_ids(heads, prompts_ids, t) for t in (tails_a, tails_b))
         return [self._fit(*row) for row in zip(prompts_ids, *both, strict=True)]
@@ -154,38 +186,26 @@ class Encoder:
     def _closes_itself(self) -> bool:
         return bool(self.tokenizer(_PROBE)["input_ids"][-1:] == self.suffix[-1:])
 
-    def _render_chat(self, prompt: Messages, response: str) -> tuple[str, str]:
-        def apply(messages: Messages, opened: bool) -> str:
-            return str(
-                self.tokenizer.apply_chat_template(
-                    list(messages), tokenize=False, add_generation_prompt=opened
-                )
-            )
-
-        head = apply(prompt, True)
-        whole = apply(
-            [*prompt, {"role": "assistant", "content": response.strip()}], False
-        )
-        if not whole.startswith(head):
-            # Some templates open an answer otherwise than they show one.
-            head = apply(prompt, False)
-        if not whole.startswith(head):
-            raise ModelError(
-                f"{self.tokenizer.name_or_path}: its chat template changes the prompt"
-                " when a response is added, so prompt and response cannot be kept"
-                " apart; give the tokenizer another chat_template"
-            )
-        tail = whole[len(head) :].rstrip()
+    def _head(self, opened: Opened) -> str:
         bos = self.tokenizer.bos_token
-        if self.prefix and bos and head.startswith(bos):
+        if self.tokenizer.chat_template and self.prefix and bos:
             # Template and tokenizer would each write the opening token.
-            head = head[len(bos) :]
-        return head, tail
+            return opened.text.removeprefix(bos)
+        return opened.text
+
+    def _tail(self, opened: Opened, response: str) -> str:
+        if self.tokenizer.chat_template:
+            return ChatTemplate(self.tokenizer).answer(opened, response)
+        return f" {response.strip()}"
 
 
 def _render_plain(prompt: Messages) -> str:
     names = {"system": "", "user": "Question: ", "assistant": "Answer: "}
-    turns = [f"{names[turn['role']]}{turn['content'].strip()}" for turn in prompt]
+    turns = [
+        names.get(turn["role"], f"{turn['role'].capitalize()}: ")
+        + turn["content"].strip()
+        for turn in prompt
+    ]
     return "\n\n".join([*turns, "Answer:"])
 
 
@@ -196,12 +216,39 @@ def ensure_pad_token(
 
     With eos as padding, the last token that is not padding is never the eos, and the
     reward would be read at the wrong place.
+
+    Raises:
+        ModelError: If the tokenizer has other tokens that the model does not know.
     """
+    rows = model.get_input_embeddings().num_embeddings
+    if unknown := tokens_above(tokenizer, rows):
+        raise ModelError(too_large(str(tokenizer.name_or_path), rows, unknown))
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
         tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
-        if len(tokenizer) > model.get_input_embeddings().num_embeddings:
-            model.resize_token_embeddings(len(tokenizer))
+    needed = max(len(tokenizer), tokenizer.pad_token_id + 1)
+    if tokenizer.pad_token_id >= rows:
+        model.resize_token_embeddings(needed)
     model.config.pad_token_id = tokenizer.pad_token_id
+
+
+def tokens_above(tokenizer: PreTrainedTokenizerBase, rows: int) -> list[str]:
+    """Return the tokens that an embedding of ``rows`` rows lacks, padding apart."""
+    pad = None if tokenizer.pad_token == tokenizer.eos_token else tokenizer.pad_token
+    return sorted(
+        token
+        for token, number in tokenizer.get_vocab().items()
+        if number >= rows and token != pad
+    )
+
+
+def too_large(name: str, rows: int, unknown: Sequence[str]) -> str:
+    """Say that a tokenizer has tokens that its model does not know."""
+    return (
+        f"model={name}: its tokenizer has {len(unknown)} tokens that the model does not"
+        f" know ({', '.join(map(repr, unknown[:3]))}; the embedding has {rows} rows);"
+        " give the tokenizer that belongs to the model, or resize its embedding and"
+        " train it"
+    )
 
 
 Policy = Literal["truncate", "drop"]

@@ -13,7 +13,12 @@ from torch import Tensor, nn
 
 from ser_kedro.errors import DataError
 from ser_kedro.models.features import HEAD, INDEX, FeatureRows, flipped
-from ser_kedro.models.reward_model import DEEP_HEAD, deep_head
+from ser_kedro.models.reward_model import (
+    DEEP_HEAD,
+    deep_head,
+    head_name,
+    load_reward_model,
+)
 from ser_kedro.models.scores import write_scores
 from ser_kedro.store.json_io import read_json
 from ser_kedro.store.references import AnyTable, TableRef
@@ -65,6 +70,15 @@ def load_head(folder: Path) -> Any:
     weight = load_file(folder / HEAD)[f"{name}.weight"]
     linear = torch.nn.Linear(weight.shape[1], 1, bias=False)
     linear.weight.data = weight
+    return linear
+
+
+def linear_head(folder: Path) -> Any:
+    """Return the linear head of any reward model's folder, without its constant."""
+    model, _ = load_reward_model(folder, seed=0)
+    weight: Any = model.get_submodule(head_name(model)).weight
+    linear = nn.Linear(weight.shape[1], 1, bias=False)
+    linear.weight.data = weight.detach()
     return linear
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, model_serializer
 from pydantic import SerializerFunctionWrapHandler as Handler
 
+from ser_kedro.errors import ModelError
 from ser_kedro.store.fingerprints import hash_folder, hub_revision
+from ser_kedro.store.json_io import read_json
 
 Precision = Literal["auto", "fp32", "bf16"]
+
+ADAPTER = "adapter_config.json"
 
 
 class Params(BaseModel):
@@ -33,25 +38,86 @@ class ModelParams(Params):
     """Which model to start from.
 
     Attributes:
-        name: A preset, a hub id or a folder; what reports call the base model.
+        name: A preset, a hub id or a folder; what reports call the base model. A folder
+            with an adapter stands for its base model with the adapter merged in.
         revision: Branch, tag or commit of a hub model.
         scratch: Make the model instead of loading it.
+        chat_template: A file with a Jinja template in place of the tokenizer's own.
+        template_date: What a chat template that asks for the date is told.
     """
 
     name: str = Field(min_length=1)
     revision: str | None = None
     scratch: ScratchParams | None = None
+    chat_template: str | None = None
+    template_date: date = date(2024, 7, 26)
+
+    @property
+    def adapter(self) -> Path | None:
+        """The folder of an adapter, if that is what was given."""
+        folder = Path(self.name)
+        return folder if (folder / ADAPTER).is_file() else None
+
+    @property
+    def whole(self) -> ModelParams:
+        """The model that has all weights: an adapter's base, else this one.
+
+        Raises:
+            ModelError: If an adapter does not say what its base is.
+        """
+        if self.scratch is not None or self.adapter is None:
+            return self
+        try:
+            settings = read_json(self.adapter / ADAPTER)
+            base = settings.get("base_model_name_or_path")
+        except (ValueError, AttributeError):
+            base = None
+        if not base or not isinstance(base, str):
+            raise ModelError(
+                f"model={self.name}: an adapter that does not name its base model; add"
+                f" base_model_name_or_path to its {ADAPTER}"
+            )
+        # As PEFT wrote it down; or moved together with the adapter.
+        beside = self.adapter / base
+        name = str(beside) if not Path(base).is_dir() and beside.is_dir() else base
+        changes = {"name": name, "revision": settings.get("revision")}
+        return self.model_copy(update=changes)
+
+    def read_template(self) -> str | None:
+        """Return the content of ``chat_template``, if it is given.
+
+        Raises:
+            ModelError: If the file cannot be read.
+        """
+        if self.chat_template is None:
+            return None
+        try:
+            return Path(self.chat_template).expanduser().read_text("utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ModelError(
+                f"model.chat_template={self.chat_template}: cannot be read"
+                f" ({type(error).__name__}); give a text file with a Jinja template"
+            ) from error
 
     @model_serializer(mode="wrap")
     def _serialize(self, handler: Handler, info: SerializationInfo) -> Any:
         values = handler(self)
-        folder = Path(self.name)
-        if not (info.context and info.context.get("identity")) or self.scratch:
+        if not (info.context and info.context.get("identity")):
             return values
-        # A folder counts by what is in it, a hub model by its commit.
-        if folder.is_dir():
-            return {"folder": hash_folder(folder)}
-        return {**values, "revision": hub_revision(self.name, self.revision)}
+        # A file and a folder count by what is in them, a hub model by its commit.
+        values["chat_template"] = self.read_template()
+        if self.scratch:
+            return values
+        if (folder := Path(self.name)).is_dir():
+            del values["name"]
+            values["folder"] = hash_folder(folder)
+        else:
+            values["revision"] = hub_revision(self.name, self.revision)
+        if self.adapter is not None:
+            values["base"] = self.whole.model_dump(
+                mode="json", context={"identity": True}
+            )
+        return values
 
 
 class LoraParams(Params):

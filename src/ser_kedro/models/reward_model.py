@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
+    AutoModel,
     AutoModelForSequenceClassification,
     AutoTokenizer,
     PretrainedConfig,
@@ -42,7 +43,7 @@ def from_pretrained(loader: Any, name: str | Path, **options: Any) -> Any:
     """
     try:
         return loader.from_pretrained(name, **options)
-    except (OSError, ValueError, ImportError) as error:
+    except (OSError, ValueError, ImportError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"model={name}: cannot be loaded ({reason}); give a hub id that this"
@@ -61,12 +62,39 @@ def check_window(config: PretrainedConfig, max_length: int, section: str) -> Non
     Raises:
         ModelError: If the model has fewer positions.
     """
-    window = getattr(config, "max_position_embeddings", None)
+    window = window_of(config, max_length)
     if window is not None and max_length > window:
-        raise ModelError(
-            f"{section}.max_length={max_length}: the model reads {window} tokens at"
-            f" most; give --params {section}.max_length={window}"
-        )
+        said = f"{section}.max_length={max_length}"
+        todo = f"give --params {section}.max_length={window}"
+        if section == "ppo":
+            said = f"ppo.max_prompt_length + ppo.max_new_tokens = {max_length}"
+            todo = "lower one of them"
+        raise ModelError(f"{said}: the model reads {window} tokens at most; {todo}")
+
+
+def window_of(config: PretrainedConfig, wanted: int) -> int | None:
+    """Return how many tokens a model can read, as far as its configuration says.
+
+    RoBERTa and its kind number positions from their padding token on, so that the
+    first ones of their table are never used.
+
+    Args:
+        config: The model's configuration.
+        wanted: Tokens; where that many fit in any case, the table is not looked at.
+    """
+    window: int | None = getattr(config, "max_position_embeddings", None)
+    first = (getattr(config, "pad_token_id", None) or 0) + 1
+    padding = config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES
+    if window is None or wanted <= window - first or not padding:
+        return window
+    with torch.device("meta"):
+        model: Any = AutoModel.from_config(config)
+    padded = any(
+        name.endswith("position_embeddings")
+        and getattr(module, "padding_idx", None) is not None
+        for name, module in model.named_modules()
+    )
+    return window - first if padded else window
 
 
 def load_reward_model(

@@ -6,11 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import AutoConfig
-
 from ser_kedro.models.params import ModelParams
-from ser_kedro.models.reward_model import from_pretrained, is_encoder
 from ser_kedro.models.scratch import scratch_config
+from ser_kedro.models.source import kind_of, load_config
 from ser_kedro.planning import memory
 from ser_kedro.planning.devices import Devices
 from ser_kedro.planning.memory import Memory
@@ -90,7 +88,7 @@ def make_plan(
     scorer = shape_of(config, "SEQ_CLS", reward.lora)
     language = None
     stages = []
-    if not is_encoder(config):
+    if kind_of(model, config) == "language_model":
         language = shape_of(config, "CAUSAL_LM", sft.lora)
         rows = sft_rows_of_a_pass(sft, devices)
         tokens, batch = rows * sft.max_length, f"{rows} rows x {sft.max_length}"
@@ -128,7 +126,7 @@ def config_of(model: ModelParams, max_length: int) -> Any:
         return scratch_config(
             model.scratch, model.scratch.vocab_size, max_length, pad_token_id=0
         )
-    return from_pretrained(AutoConfig, model.name, revision=model.revision)
+    return load_config(model)
 
 
 def sft_rows_of_a_pass(params: SftParams, devices: Devices) -> int:

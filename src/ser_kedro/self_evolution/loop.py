@@ -26,7 +26,12 @@ from ser_kedro.self_evolution.state import (
 )
 from ser_kedro.self_evolution.status import Status
 from ser_kedro.self_evolution.vote import VoteJob
-from ser_kedro.self_evolution.voters import train_voters, voters_of, without_voters
+from ser_kedro.self_evolution.voters import (
+    seed_model,
+    train_voters,
+    voters_of,
+    without_voters,
+)
 from ser_kedro.store.references import (
     NOTHING,
     AnyTable,
@@ -87,7 +92,14 @@ class EvolutionLoop:
 
     def seed_model(self) -> ModelRef:
         """Return the model of loop 0, trained on the human labels alone."""
-        return self.train(self.data.labeled_pairs)
+        return seed_model(
+            start=self.data.sft_model,
+            pairs=(self.data.labeled_pairs,),
+            validation=self.data.validation_pairs,
+            params=self.reward,
+            seed=self.seed,
+            launcher=self.launcher,
+        )
 
     def begin(self, seed_model: ModelRef) -> EvolutionState:
         """Return the state before loop 1."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import ClassVar
 
 from ser_kedro.models.calibration import CALIBRATION, VALIDATION, Calibration
 from ser_kedro.store.job import Job
+from ser_kedro.store.layout import link
 from ser_kedro.store.references import ModelOutputs, ModelRef
 
 _KEPT = ("model", "adapter")
@@ -47,7 +47,7 @@ class RefitJob(Job[ModelOutputs]):
             # What an interruption left half linked is in the way.
             shutil.rmtree(workspace / name, ignore_errors=True)
             if (source := trained.parent / name).is_dir():
-                shutil.copytree(source, workspace / name, copy_function=_link)
+                shutil.copytree(source, workspace / name, copy_function=link)
         for name in (CALIBRATION, VALIDATION):
             (folder / name).unlink()
         calibration = Calibration(
@@ -67,11 +67,3 @@ class RefitJob(Job[ModelOutputs]):
             "metrics": {**known, "temperature": calibration.temperature},
         }
         return {"model": self.model.model_copy(update=changes)}
-
-
-def _link(source: str, target: str) -> None:
-    """Link a file, which may weigh gigabytes; copy it where there are no hard links."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy(source, target)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ser_kedro.models.calibration import Calibration
-from ser_kedro.preferences.schema import LABELED
+from ser_kedro.preferences.schema import PAIRS
 from ser_kedro.self_evolution.params import SelectionParams
 from ser_kedro.self_evolution.status import Selection, select
 from ser_kedro.store.job import Job
@@ -20,7 +20,7 @@ from ser_kedro.store.tables import read_table, reorder, write_table
 
 SELECTED = pa.schema(
     [
-        *LABELED,
+        *PAIRS,
         pa.field("p_chosen", pa.float64()),
         pa.field("p_rejected", pa.float64()),
         pa.field("a_preferred", pa.bool_()),

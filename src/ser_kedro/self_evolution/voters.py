@@ -5,7 +5,7 @@ from __future__ import annotations
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.training.params import RewardParams
-from ser_kedro.training.reward_model import train_reward_model
+from ser_kedro.training.reward_model import calibrate_ready, train_reward_model
 
 # Apart from the seeds of loops, which count from the run's own.
 _VOTER_SEED = 1000
@@ -14,6 +14,39 @@ _VOTER_SEED = 1000
 def voters_of(model: ModelRef) -> tuple[ModelRef, ...]:
     """Return the models that label together: this one first, often alone."""
     return (model, *model.voters)
+
+
+def seed_model(
+    *,
+    start: ModelRef,
+    pairs: tuple[AnyTable, ...],
+    validation: TableRef,
+    params: RewardParams,
+    seed: int,
+    launcher: LauncherParams,
+) -> ModelRef:
+    """Return the model of loop 0, trained on the human labels alone.
+
+    A ready reward model is loop 0 as it is, calibrated; the loops go on from it.
+
+    Args:
+        start: As of ``train_voters``.
+        pairs: As there.
+        validation: As there.
+        params: As there.
+        seed: As there.
+        launcher: As there.
+    """
+    if start.kind == "reward_model":
+        return calibrate_ready(start, validation, params, launcher)
+    return train_voters(
+        start=start,
+        pairs=pairs,
+        validation=validation,
+        params=params,
+        seed=seed,
+        launcher=launcher,
+    )
 
 
 def train_voters(

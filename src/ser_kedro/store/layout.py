@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -40,3 +41,11 @@ def store_root() -> Path:
 def results(stage: str) -> Iterator[Path]:
     """Yield the result files of the finished jobs of a stage, by fingerprint."""
     yield from sorted((store_root() / stage).glob(f"*/{RESULT}"))
+
+
+def link(source: str, target: str) -> None:
+    """Link a file, which may weigh gigabytes; copy it where there are no hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy(source, target)

@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch.utils.data import Dataset
 
 from ser_kedro.models import pack
 from ser_kedro.models.pack import Packing, Row
+from ser_kedro.training.params import RewardParams
 
 # Batches that are made from one stretch of shuffled pairs, by length. More of them
 # leave less padding, and batches that are less random.
 MEGABATCH = 16
+# What is said of a pair: how much it counts, P(chosen is better), and by how much.
+SAID = ("weight", "soft_label", "margin")
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class PairSteps(Dataset):
 
         Args:
             rows: Encoded pairs, a ``datasets.Dataset``: ``prompt_ids``,
-                ``chosen_ids``, ``rejected_ids``, ``weight``, ``soft_label``.
+                ``chosen_ids``, ``rejected_ids`` and the columns of ``SAID``.
             packing: Whether rows may be packed.
             batch_size: Pairs of a step, over all processes.
             epochs: How often each pair is seen; the last step is filled up.
@@ -86,7 +90,7 @@ class PairSteps(Dataset):
         """Return the micro-batches of a step that are this process's.
 
         Each has the arguments of ``forward`` for ``n`` pairs, first the chosen then
-        the rejected response of each; ``weight`` and ``soft_label`` of shape ``(n,)``;
+        the rejected response of each; the columns of ``SAID`` of shape ``(n,)``;
         and ``scale``, what one of its pairs counts in the mean over the step, times
         the number of processes, over which gradients are averaged.
         """
@@ -119,9 +123,27 @@ class PairSteps(Dataset):
             )
         ]
         batch = pack.collate(rows, self.pad_token_id, packed=self.packing.fits(longest))
-        for name in ("weight", "soft_label"):
+        for name in SAID:
             batch[name] = torch.tensor(mine[name], dtype=torch.float32)
         return {**batch, "scale": 0.0 if mute else scale}
+
+
+def said_of(table: pa.Table, params: RewardParams) -> list[np.ndarray]:
+    """Return the columns of ``SAID`` of a table of pairs, float32 of shape ``(n,)``.
+
+    A pair of which nothing is said counts once, with a certain label and no margin.
+    """
+    defaults = {"weight": 1.0, "soft_label": 1.0, "margin": 0.0}
+    found = []
+    for name in SAID:
+        read = name in table.column_names and (name != "margin" or params.use_margins)
+        values = (
+            table[name].to_numpy().astype(np.float32)
+            if read
+            else np.full(len(table), defaults[name], np.float32)
+        )
+        found.append(np.nan_to_num(values, nan=defaults[name]))
+    return found
 
 
 def plan_steps(

@@ -19,12 +19,12 @@ from ser_kedro.errors import DataError
 from ser_kedro.models.encode import EncodingCount
 from ser_kedro.models.features import BACKBONE, HEAD, INDEX, FeatureRows, flipped
 from ser_kedro.models.fit_calibration import calibrate_model
-from ser_kedro.models.head import apply, find_all, load_head, scale
+from ser_kedro.models.head import apply, find_all, linear_head, load_head, scale
 from ser_kedro.models.reward_model import DEEP_HEAD, deep_head
 from ser_kedro.store.json_io import read_json, write_json
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.store.tables import read_table
-from ser_kedro.training.batches import plan_steps
+from ser_kedro.training.batches import plan_steps, said_of
 from ser_kedro.training.losses import pair_losses
 from ser_kedro.training.params import RewardParams
 
@@ -79,6 +79,7 @@ class _Rows:
     swapped: np.ndarray
     weights: np.ndarray
     soft_labels: np.ndarray
+    margins: np.ndarray
 
 
 def _train(
@@ -112,6 +113,7 @@ def _train(
             kind=params.loss,
             hinge_margin=params.margin,
             soft_labels=torch.from_numpy(rows.soft_labels[step]),
+            asked=torch.from_numpy(rows.margins[step]),
         )
         loss = (each * torch.from_numpy(rows.weights[step])).mean()
         optimizer.zero_grad()
@@ -129,13 +131,9 @@ def _rows(
 ) -> tuple[_Rows, EncodingCount]:
     parts = []
     for table in map(read_table, pairs):
-        numbers = [
-            table[name].to_numpy().astype(np.float32)
-            if name in table.column_names
-            else np.ones(len(table), np.float32)
-            for name in ("weight", "soft_label")
-        ]
-        parts.append((find_all(features, table), flipped(table), *numbers))
+        parts.append(
+            (find_all(features, table), flipped(table), *said_of(table, params))
+        )
     columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
     overlong, equal = (features.flags(n, columns[0]) for n in ("overlong", "equal"))
     cut = overlong if params.overlong == "drop" else np.zeros_like(overlong)
@@ -155,6 +153,8 @@ def _begin(start: ModelRef, centre: Tensor, spread: Tensor, width: int | None) -
     """Return the head to train: the start's, linear zeros, or a new deep one."""
     if start.backbone is not None:
         return scale(load_head(start.location), centre, spread)
+    if start.kind == "reward_model":  # ready when it was given
+        return scale(linear_head(start.location), centre, spread)
     if width is not None:
         return deep_head(len(spread), width)
     linear = nn.Linear(len(spread), 1, bias=False)

@@ -14,6 +14,7 @@ def pair_losses(
     kind: Literal["logistic", "hinge"] = "logistic",
     hinge_margin: float = 1.0,
     soft_labels: Tensor | None = None,
+    asked: Tensor | None = None,
 ) -> Tensor:
     """Return the loss of each pair.
 
@@ -27,12 +28,17 @@ def pair_losses(
         hinge_margin: The margin that the hinge loss asks for.
         soft_labels: Probability in [0, 1] that the chosen response is the better one,
             shape ``(n,)``; ``None`` means 1. The loss is the expectation over it.
+        asked: By how much the better response's reward should be above the other's,
+            shape ``(n,)``, at least 0 (Llama 2, Touvron et al., 2023, section 3.2.2);
+            ``None`` means 0.
 
     Returns:
         Losses of shape ``(n,)``, not negative.
     """
 
     def loss(difference: Tensor) -> Tensor:
+        if asked is not None:
+            difference = difference - asked
         if kind == "hinge":
             return functional.relu(hinge_margin - difference)
         return -functional.logsigmoid(difference)

@@ -78,6 +78,8 @@ class RewardParams(TrainingParams):
             the authors' code; ``hinge`` is the paper's
             ``max(0, margin - (r_chosen - r_rejected))``.
         margin: The hinge loss's margin, in units of reward.
+        use_margins: Ask for the margin that the data say of a pair, in units of reward,
+            as well.
         fit_temperature: Fit the scale of the rewards on the validation pairs, so that
             σ(difference) is a probability; ``False`` leaves it 1.
         packing: Put the two responses of a pair behind one prompt, where that is
@@ -98,6 +100,7 @@ class RewardParams(TrainingParams):
 
     loss: Literal["logistic", "hinge"] = "logistic"
     margin: float = Field(1.0, gt=0)
+    use_margins: bool = False
     fit_temperature: bool = True
     packing: bool = True
     max_tokens_per_microbatch: int = Field(8192, ge=8)

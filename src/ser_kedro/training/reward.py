@@ -33,7 +33,7 @@ from ser_kedro.models.zero3 import is_zero3_enabled
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.store.tables import read_table, write_table
 from ser_kedro.training.arguments import training_arguments
-from ser_kedro.training.batches import PairSteps
+from ser_kedro.training.batches import PairSteps, said_of
 from ser_kedro.training.params import RewardParams
 from ser_kedro.training.reward_trainer import SerRewardTrainer
 from ser_kedro.training.run import train
@@ -50,6 +50,7 @@ ENCODED = pa.schema(
         ("rejected_ids", IDS),
         ("weight", pa.float32()),
         ("soft_label", pa.float32()),
+        ("margin", pa.float32()),
     ]
 )
 
@@ -132,16 +133,16 @@ def _encode(
     def batches() -> Iterator[pa.RecordBatch]:
         for table in map(read_table, pairs):
             for start, encoded in _encoded(encoder, table):
-                extra = [
-                    _column(table, name, start, len(encoded))
-                    for name in ("weight", "soft_label")
-                ]
+                rows = table.slice(start, len(encoded))
+                extra = [column.tolist() for column in said_of(rows, params)]
                 admitted = [
                     (pair.prompt, pair.a, pair.b, *numbers)
                     for pair, *numbers in zip(encoded, *extra, strict=True)
                     if counts.admit(pair, params.overlong)
                 ]
-                columns = zip(*admitted, strict=True) if admitted else [[]] * 5
+                columns = (
+                    zip(*admitted, strict=True) if admitted else [[]] * len(ENCODED)
+                )
                 arrays = [
                     pa.array(column, field.type)
                     for column, field in zip(columns, ENCODED, strict=True)
@@ -218,10 +219,3 @@ def _encoded(encoder: Encoder, table: pa.Table) -> Iterator[tuple[int, list[Any]
         columns = batch.to_pydict()
         yield start, encoder.pairs(*columns.values())
         start += batch.num_rows
-
-
-def _column(table: pa.Table, name: str, start: int, length: int) -> list[float]:
-    if name not in table.column_names:
-        return [1.0] * length
-    values: list[float] = table[name].slice(start, length).to_pylist()
-    return values

@@ -5,11 +5,12 @@ from __future__ import annotations
 from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.models.features_job import BackboneJob
-from ser_kedro.models.scoring import compute_features
+from ser_kedro.models.scoring import compute_features, score_pairs
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.training.head_job import TrainHeadJob
 from ser_kedro.training.params import RewardParams
 from ser_kedro.training.reward_job import TrainRewardJob
+from ser_kedro.training.reward_ready_job import CalibrateJob
 
 
 def train_reward_model(
@@ -48,3 +49,22 @@ def train_reward_model(
     )
     head = TrainHeadJob(backbone=backbone, features=features, **dict(job))
     return run(head, launcher)["model"]
+
+
+def calibrate_ready(
+    model: ModelRef,
+    validation: TableRef,
+    params: RewardParams,
+    launcher: LauncherParams,
+) -> ModelRef:
+    """Return a ready reward model, calibrated on the validation pairs, not trained.
+
+    Args:
+        model: A reward model that was given to start from.
+        validation: Labelled pairs that no training reads.
+        params: How it is applied, and whether its scale is fitted.
+        launcher: How jobs run.
+    """
+    scores = score_pairs(model, validation, params.scoring, launcher)
+    job = CalibrateJob(model=model, scores=scores, temperature=params.fit_temperature)
+    return run(job, launcher)["model"]

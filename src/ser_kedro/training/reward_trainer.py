@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import DataLoader
 from trl import RewardTrainer
 
-from ser_kedro.training.batches import PairSteps, Shard
+from ser_kedro.training.batches import SAID, PairSteps, Shard
 from ser_kedro.training.losses import pair_losses
 
 
@@ -69,7 +69,7 @@ class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
     ) -> Any:
         """Return what the micro-batch's pairs add to the mean loss of the step."""
         inputs = dict(inputs)
-        weights, soft_labels = inputs.pop("weight"), inputs.pop("soft_label")
+        weights, soft_labels, margins = (inputs.pop(name) for name in SAID)
         scale = inputs.pop("scale")
         outputs = model(**inputs, use_cache=False)
         rewards = outputs.logits.float().view(-1, 2)
@@ -78,6 +78,7 @@ class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
             kind=self.pair_loss,  # type: ignore[arg-type]
             hinge_margin=self.hinge_margin,
             soft_labels=soft_labels,
+            asked=margins,
         )
         loss = (losses * weights).sum() * scale
         return (loss, outputs) if return_outputs else loss

@@ -7,12 +7,11 @@ import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 import torch
 from datasets import Dataset
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoTokenizer
 from trl import SFTConfig
 
 from ser_kedro.errors import DataError
@@ -20,8 +19,7 @@ from ser_kedro.launch import rank
 from ser_kedro.models.encode import Encoder, EncodingCount, ensure_pad_token
 from ser_kedro.models.lora import adapter_config, trained_model
 from ser_kedro.models.params import ModelParams
-from ser_kedro.models.reward_model import check_window, from_pretrained, is_encoder
-from ser_kedro.models.scratch import random_model, train_tokenizer
+from ser_kedro.models.source import Kind, load_start
 from ser_kedro.models.zero3 import is_zero3_enabled
 from ser_kedro.store.references import TableRef
 from ser_kedro.store.tables import read_table, write_table
@@ -32,6 +30,10 @@ from ser_kedro.training.sft_trainer import NO_LOSS, SerSftTrainer
 
 logger = logging.getLogger(__name__)
 
+_PASSED_ON = {
+    "encoder": "an encoder, nothing to fine-tune; its weights are the start",
+    "reward_model": "a reward model, kept with its head; SFT is skipped",
+}
 ROWS = pa.schema(
     [("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))]
 )
@@ -44,7 +46,7 @@ def fine_tune(
     params: SftParams,
     seed: int,
     workspace: Path,
-) -> tuple[Literal["language_model", "encoder"], dict[str, float]]:
+) -> tuple[Kind, dict[str, float]]:
     """Fine-tune a model and write it to ``<workspace>/model``.
 
     Begun work in the workspace is resumed; all ranks of a launch work together.
@@ -62,23 +64,22 @@ def fine_tune(
 
     Raises:
         DataError: If no pair fits ``max_length``.
-        ModelError: If the model cannot be loaded.
+        ModelError: If the model cannot be loaded, or reads less than a row.
     """
     arguments = _arguments(params, _epochs(pairs, pool, params), seed, workspace)
     torch.manual_seed(seed)  # a new pad token's embedding is drawn
-    model, tokenizer = _load(start, pairs, params.max_length, seed)
+    model, tokenizer, kind = load_start(start, pairs, params.max_length, seed)
     if is_zero3_enabled():
         torch.manual_seed(seed)  # to take a model apart draws numbers too
     ensure_pad_token(tokenizer, model)
-    passed_on = is_encoder(model.config)
     metrics: dict[str, float] = {}
-    if passed_on:
-        logger.info("sft: %s is an encoder, nothing to fine-tune", start.name)
-    else:
+    if kind == "language_model":
         encoder = Encoder(tokenizer, params.max_length)
         model, metrics = _train(
             model, encoder, arguments, pairs, pool, params, workspace
         )
+    else:
+        logger.info("%s: %s", start.name, _PASSED_ON[kind])
     folder = workspace / "model"
     if rank.is_main() or is_zero3_enabled():
         model.save_pretrained(folder)
@@ -86,7 +87,7 @@ def fine_tune(
         tokenizer.save_pretrained(folder)
         shutil.rmtree(workspace / "trainer", ignore_errors=True)
         (workspace / "encoded.arrow").unlink(missing_ok=True)
-    return "encoder" if passed_on else "language_model", metrics
+    return kind, metrics
 
 
 def _arguments(params: SftParams, epochs: float, seed: int, workspace: Path) -> Any:
@@ -110,28 +111,6 @@ def _epochs(pairs: TableRef, pool: TableRef | None, params: SftParams) -> float:
         return params.epochs
     own = pairs.rows * (2 if params.target == "both" else 1)
     return params.epochs * (own + 2 * pool.rows) / own
-
-
-def _load(
-    start: ModelParams, pairs: TableRef, max_length: int, seed: int
-) -> tuple[Any, Any]:
-    if (scratch := start.scratch) is not None:
-        tokenizer = train_tokenizer(_texts(pairs), scratch.vocab_size)
-        return random_model(scratch, tokenizer, max_length, seed), tokenizer
-    name, revision = start.name, start.revision
-    config = from_pretrained(AutoConfig, name, revision=revision)
-    check_window(config, max_length, "sft")
-    loader = AutoModel if is_encoder(config) else AutoModelForCausalLM
-    model = from_pretrained(loader, name, revision=revision, dtype=torch.float32)
-    return model, from_pretrained(AutoTokenizer, name, revision=revision)
-
-
-def _texts(pairs: TableRef) -> Iterator[str]:
-    # Both responses, whatever the target: a vocabulary learns no preference.
-    for batch in read_table(pairs).to_batches(1024):
-        for row in batch.to_pylist():
-            yield from (turn["content"] for turn in row["prompt"])
-            yield from (row["chosen"], row["rejected"], "Question: ", "Answer: ")
 
 
 def _train(

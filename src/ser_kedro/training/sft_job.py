@@ -14,7 +14,8 @@ from ser_kedro.training.params import SftParams
 class SftJob(Job[ModelOutputs]):
     """Fine-tune a language model on responses, loss on the responses' tokens only.
 
-    An encoder (BERT-like) cannot generate: it is passed on as it is.
+    An encoder (BERT-like) cannot generate: it is passed on as it is, and so is a
+    reward model, with its head.
 
     Attributes:
         model: What to start from.

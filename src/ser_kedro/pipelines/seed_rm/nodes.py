@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.self_evolution.voters import train_voters
+from ser_kedro.self_evolution.voters import seed_model
 from ser_kedro.store.references import ModelRef, TableRef
 from ser_kedro.training.params import RewardParams
 
@@ -16,8 +16,8 @@ def train_seed(
     seed: int,
     launcher: LauncherParams,
 ) -> ModelRef:
-    """Train the reward model of loop 0 on the human labels."""
-    return train_voters(
+    """Train the reward model of loop 0 on the human labels; keep a ready one."""
+    return seed_model(
         start=sft_model,
         pairs=(labeled_pairs,),
         validation=validation_pairs,

@@ -1,8 +1,18 @@
-"""``sft_pairs`` → ``sft_model``."""
+"""All data → ``template_report``; ``sft_pairs`` → ``sft_model``."""
 
 from kedro.pipeline import Pipeline, node, pipeline
 
-from ser_kedro.pipelines.sft.nodes import fine_tune
+from ser_kedro.pipelines.sft.nodes import check_rendering, fine_tune
+
+PARTS = (
+    "sft_pairs",
+    "labeled_pairs",
+    "validation_pairs",
+    "unlabeled_pairs",
+    "pool_prompts",
+    "test_pairs",
+    "ppo_prompts",
+)
 
 
 def create_pipeline() -> Pipeline:
@@ -10,10 +20,21 @@ def create_pipeline() -> Pipeline:
     return pipeline(
         [
             node(
+                check_rendering,
+                inputs={
+                    **{part: part for part in PARTS},
+                    "model": "params:model",
+                    "launcher": "params:launcher",
+                },
+                outputs="template_report",
+                name="check_rendering",
+            ),
+            node(
                 fine_tune,
                 inputs={
                     "sft_pairs": "sft_pairs",
                     "unlabeled_pairs": "unlabeled_pairs",
+                    "template_report": "template_report",
                     "model": "params:model",
                     "sft": "params:sft",
                     "seed": "params:seed",
@@ -21,7 +42,7 @@ def create_pipeline() -> Pipeline:
                 },
                 outputs="sft_model",
                 name="fine_tune",
-            )
+            ),
         ],
         tags="sft",
     )
