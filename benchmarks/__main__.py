@@ -27,6 +27,7 @@ NAMES = (
     "ppo",
     "ppo_full",
     "tuning",
+    "prompt_groups",
 )
 LIBRARIES = ("torch", "transformers", "trl", "tokenizers")
 RESULTS = ROOT / "benchmarks" / "results"  # kept, so that a part can be redone alone

@@ -334,8 +334,7 @@ class TestPrecedence:
 
         def test_a_new_file_replaces_all_of_it(self, own):
             self.run(own, path="a", format="pairs", test_path="t")
-            with pytest.raises(ParameterError, match="its format is missing"):
-                self.run(own, path="b")
+            assert self.run(own, path="b") == ["b", None]
             assert self.run(own, path="b", format="hh") == ["b", "hh"]
             loaded = ProjectConfigLoader(str(own), env="mine", **CONFIG_LOADER_ARGS)
             assert loaded["parameters"]["test_path"] is None

@@ -15,7 +15,7 @@ from ser_kedro.errors import ParameterError
 from ser_kedro.pipelines.self_evolve.loops import MAX_LOOPS_VARIABLE, max_loops
 
 # Parameters that describe the user's own data, remembered for kedro-viz and notebooks.
-OWN = ("path", "format", "test_path")
+OWN = ("path", "format", "test_path", "pool_path", "pool_format")
 # Parameters of one word on the command line, whose fields a preset spells out.
 NAMED = ("model", "launcher")
 Tree = dict[str, Any]
@@ -41,7 +41,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
     later wins, whatever comes before. A model that is no preset (a hub id, a folder)
     takes the preset ``pretrained``; a launcher must be one.
 
-    An environment whose data are the user's own (it has no ``format``) remembers those
+    An environment whose data are the user's own (its ``path`` is null) remembers those
     that were given last in ``conf/local/ENV.yml``.
 
     ``${params:a.b}`` in a catalog is the parameter ``a.b``.
@@ -69,7 +69,8 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
     def remember_data(self) -> None:
         """Remember the data that ``--params`` gave, in an environment of one's own."""
-        own = {name: self["parameters"][name] for name in OWN}
+        parameters = self["parameters"]
+        own = {name: parameters[name] for name in OWN if name in parameters}
         given = set(OWN) & set(self.runtime_params or {})
         if not (given and self._remembers and Path(self.conf_source).is_dir()):
             return
@@ -85,7 +86,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
 
         A new file replaces all of it: an old test set must not be joined to it.
         """
-        self._remembers = "format" in env and env["format"] is None
+        self._remembers = "path" in env and env["path"] is None
         if (
             not self._remembers
             or "path" in given
@@ -146,7 +147,6 @@ class ProjectConfigLoader(OmegaConfigLoader):
         _check_known(_plain(runtime), _plain(known), "--params")
         composed = _plain(_merged(known, runtime))
         _check_loops(composed)
-        _check_own(composed)
         return composed
 
     def _preset(self, kind: str, name: str) -> DictConfig:
@@ -255,11 +255,3 @@ def _check_own_env(known: DictConfig, given: DictConfig) -> None:
     own = [name for name in OWN if name in given]
     if own and known["format"] == _DEMO:
         raise ParameterError(f"--params {own[0]}: data of your own need --env own")
-
-
-def _check_own(parameters: Tree) -> None:
-    if parameters.get("path") and not parameters.get("format", True):
-        raise ParameterError(
-            f"path={parameters['path']}: its format is missing; add format=NAME to"
-            " --params (pairs, hh, ser, scored or upvoted)"
-        )

@@ -7,6 +7,7 @@ from ser_kedro.pipelines import (
     data_split,
     evaluation,
     policy_evaluation,
+    pool,
     ppo,
     results,
     seed_rm,
@@ -26,13 +27,14 @@ def register_pipelines() -> dict[str, Pipeline]:
         "data_split": data_split.create_pipeline(),
         "sft": sft.create_pipeline(),
         "seed_rm": seed_rm.create_pipeline(),
+        "pool": pool.create_pipeline(),
         "loops": self_evolve.create_pipeline(),
         "evaluation": evaluation.create_pipeline(),
         "ppo": ppo.create_pipeline(),
         "policy_evaluation": policy_evaluation.create_pipeline(),
     }
     reward_model = sum(
-        (steps[name] for name in ("data_split", "sft", "seed_rm", "loops")),
+        (steps[name] for name in ("data_split", "sft", "seed_rm", "pool", "loops")),
         start=Pipeline([]),
     )
     evolved = reward_model + steps["evaluation"]

@@ -78,7 +78,7 @@ class TestPreferenceDataset:
         [
             ({"format": "hhh", "path": "a.jsonl"}, "did you mean hh"),
             ({"format": "demo_world", "world": {"pears": 3}}, "world.pears"),
-            ({"format": "hh"}, "path is missing"),
+            ({"format": "hh"}, "no data yet in this environment"),
         ],
     )
     def test_errors_come_with_loading(self, fields, message):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pandas as pd
 import pytest
 
@@ -7,10 +9,18 @@ from ser_kedro.statistics.estimate import Estimate
 
 REPORT = {
     "rows": {
-        "train": {"read": 1200, "kept": 1190, "dropped": {"same_answers": 10}},
-        "test": {"read": 400, "kept": 400, "dropped": {}},
+        "train": {
+            **{"read": 1200, "kept": 1190, "dropped": {"same_answers": 10}},
+            **{"unused_columns": {}, "unread_files": {}},
+        },
+        "test": {
+            **{"read": 400, "kept": 400, "dropped": {}},
+            **{"unused_columns": {}, "unread_files": {}},
+        },
     },
-    "tables": {"unlabeled_pairs": 3000},
+    "tables": {"unlabeled_pairs": 3000, "pool_prompts": 0},
+    "test": "given",
+    "split_by_pair": [],
     "human_labels": {"labeled": 300, "validation": 100, "sft": 1000},
 }
 LABELS = LabelBudget(training=300, validation=100, sft=0, pool=3000)
@@ -103,6 +113,31 @@ def test_rows_read_are_rows_kept_and_dropped():
     wanted = "Rows (train): 1,200 read, 1,190 kept, 10 dropped (10 same answers)."
     assert wanted in text
     assert "Rows (test): 400 read, 400 kept, 0 dropped." in text
+
+
+def test_a_pool_that_nobody_has_labelled():
+    history = frame().assign(self_label_accuracy=NONE)
+    rows = [cells(line) for line in loop_table(history).splitlines()[2:]]
+    assert [row[4] for row in rows] == ["", "unknown", "unknown", ""]
+
+
+def test_prompts_alone_are_named():
+    labels = replace(LABELS, pool=0, prompts=40)
+    text = summary(frame(), Estimate(0.0, -1, 1), labels, REPORT)
+    assert "beside 40 prompts, which a model answered; with" in text
+
+
+def test_what_was_not_read_is_named():
+    train = REPORT["rows"]["train"] | {
+        "unused_columns": {"notes": 3},
+        "unread_files": {f"{n}.txt": "?" for n in range(12)},
+    }
+    report = {**REPORT, "rows": {"train": train}}
+    report["split_by_pair"] = [{"prompt": "Hi", "rows": 9}]
+    text = summary(frame(), Estimate(0.0, -1, 1), LABELS, report)
+    assert "Columns with text that were not used (train): notes." in text
+    assert "9.txt and 2 more." in text
+    assert "the prompt 'Hi' with its 9 pairs" in text
 
 
 def test_figure_draws_trained_loops_with_intervals():

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ser_kedro.errors import DataError
-from ser_kedro.preferences.files import read_records
+from ser_kedro.preferences.files.find import read_records
 from ser_kedro.preferences.records import DropReason
 
 ROWS = [{"chosen": f"good {n} é", "rejected": f"bad {n}"} for n in range(50)]
@@ -93,7 +93,7 @@ class TestKindsOfFiles:
         path.write_bytes(LINES * 2000)
         code = (
             "import sys, tracemalloc\n"
-            "from ser_kedro.preferences.files import read_records\n"
+            "from ser_kedro.preferences.files.find import read_records\n"
             "tracemalloc.start()\n"
             "n = sum(1 for _ in read_records(sys.argv[1]))\n"
             "print(n, tracemalloc.get_traced_memory()[1])\n"
@@ -173,10 +173,10 @@ class TestFlaws:
 
 
 class TestErrors:
-    @pytest.mark.parametrize("name", ["absent.jsonl", "empty", "a.csv", "readmes"])
+    @pytest.mark.parametrize("name", ["absent.jsonl", "empty", "a.docx", "readmes"])
     def test_nothing_to_read(self, tmp_path, name):
         (tmp_path / "empty").mkdir()
-        (tmp_path / "a.csv").write_text("a,b")
+        (tmp_path / "a.docx").write_text("a,b")
         (tmp_path / "readmes").mkdir()
         (tmp_path / "readmes" / "README.md").write_text("hello")
 
@@ -197,7 +197,7 @@ class TestErrors:
 
     def test_hub_out_of_reach_names_the_local_way(self):
         code = (
-            "from ser_kedro.preferences.files import read_records\n"
+            "from ser_kedro.preferences.files.find import read_records\n"
             "from ser_kedro.errors import DataError\n"
             "try:\n    next(read_records('hub://Anthropic/hh-rlhf?split=test'))\n"
             "except DataError as error:\n    print(error)\n"

@@ -32,7 +32,7 @@ class TestPairs:
         assert all(isinstance(item, Dropped) for item in dropped)
         assert [(item.place, item.reason) for item in dropped] == [
             ("a.jsonl:2", DropReason.invalid_json),
-            ("a.jsonl:3", DropReason.wrong_types),
+            ("a.jsonl:3", DropReason.missing_keys),
         ]
 
     def test_single_turn(self, tmp_path):

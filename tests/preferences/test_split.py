@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from ser_kedro.errors import DataError
+from ser_kedro.preferences.keyed import chosen_first, keyed_hash, shuffled
 from ser_kedro.preferences.schema import Message, Pair
 from ser_kedro.preferences.split import (
     IN_TEST_SET,
@@ -12,9 +13,6 @@ from ser_kedro.preferences.split import (
     SplitParams,
     assign,
     check_enough,
-    chosen_first,
-    keyed_hash,
-    shuffled,
 )
 
 PARAMS = SplitParams()
@@ -24,6 +22,14 @@ def keys(count, seed=0):
     rng = np.random.default_rng(seed)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz "))
     return ["".join(rng.choice(letters, 40)) for _ in range(count)]
+
+
+def few(count):
+    return assign(keys(count), params=PARAMS, seed=0)
+
+
+def sizes(assignment):
+    return {part: len(assignment.rows(part)) for part in PARTS}
 
 
 def shares(assignment, total):
@@ -110,15 +116,120 @@ class TestAssign:
         assert found.test_groups[:2] == [found.groups[3], found.groups[7]]
 
 
+class TestOnePromptWithManyPairs:
+    """A prompt with more than a fifth of the rows is split by pair."""
+
+    def split(self, prompts, **options):
+        ids = [f"{n:04x}" for n in range(len(prompts))]
+        return assign(prompts, params=PARAMS, seed=0, pair_ids=ids, **options)
+
+    def test_only_prompt(self):
+        found = self.split(["Say something nice."] * 120)
+        check_enough(sizes(found), found)
+        assert sizes(found)["sft"] == pytest.approx(0.27 * 120, abs=1)
+        assert len(set(found.groups)) == 1
+        assert found.split_by_pair == (("Say something nice.", 120),)
+
+    def test_three_prompts(self):
+        prompts = ["Say something nice.", "Write about rain.", "Name a bird."]
+        found = self.split(prompts * 120)
+        check_enough(sizes(found), found)
+        assert {each.rows for each in found.split_by_pair} == {120}
+        assert {each.prompt for each in found.split_by_pair} == set(prompts)
+
+    def test_smaller_ones_where_a_part_would_be_empty(self):
+        found = self.split(keys(10) * 100)
+        check_enough(sizes(found), found)
+        assert len(found.split_by_pair) == 10
+
+    def test_a_fifth_is_not_split(self):
+        found = self.split(keys(160) + ["Name a bird."] * 40)
+        assert found.split_by_pair == ()
+        ours = found.parts[160:]
+        assert len(set(ours.tolist())) == 1
+
+    def test_other_prompts_stay_whole(self):
+        found = self.split(["Name a bird."] * 100 + keys(100) * 3)
+        assert [each.rows for each in found.split_by_pair] == [100]
+        assert len(set(found.parts[:100].tolist())) == 6
+        for place in range(100):
+            assert len({int(p) for p in found.parts[100 + place :: 100]}) == 1
+
+    def test_keyed_on_the_pair(self):
+        prompts = ["Name a bird."] * 60 + keys(60)
+        ids = [f"{n:04x}" for n in range(120)]
+        order = np.random.default_rng(0).permutation(120)
+        plain = assign(prompts, params=PARAMS, seed=0, pair_ids=ids)
+        mixed = assign(
+            [prompts[i] for i in order],
+            params=PARAMS,
+            seed=0,
+            pair_ids=[ids[i] for i in order],
+        )
+        assert mixed.parts.tolist() == plain.parts[order].tolist()
+        assert mixed.split_by_pair == plain.split_by_pair
+
+    def test_given_test_set_excludes_it_all_the_same(self):
+        found = self.split(["Name a bird."] * 60 + keys(60), test_keys=["name a bird"])
+        assert (found.parts[:60] == IN_TEST_SET).all()
+        assert found.split_by_pair == ()
+        assert found.largest.rows == 1
+
+    def test_is_logged(self, caplog):
+        self.split(["Name a bird."] * 60)
+        assert "'Name a bird.' has 60 pairs" in caplog.text
+        assert "on several sides" in caplog.text
+
+
+class TestLargestGroup:
+    def test_is_logged_with_examples_and_the_parameter(self, caplog):
+        text = "a rather long question about wind and sails, " * 3
+        found = assign(
+            [f"{text} {a}" for a in "abcdef"] + keys(20), params=PARAMS, seed=0
+        )
+        assert (found.largest.rows, found.largest.prompts) == (6, 6)
+        assert "holds 23%" in caplog.text and " c'" in caplog.text
+        assert "data_split.near_copy_threshold" in caplog.text
+
+    def test_nothing_is_logged_of_ordinary_data(self, caplog):
+        assign(keys(100), params=PARAMS, seed=0)
+        assert not caplog.text
+
+    def test_shared_preamble_is_split_as_if_it_were_not_there(self):
+        preamble = "Answer politely, name the part and give the steps in order. " * 6
+        found = assign([preamble + key for key in keys(120)], params=PARAMS, seed=0)
+        check_enough(sizes(found), found)
+        assert found.prompt_groups == 120
+
+
 class TestEnough:
     def test_empty_part_is_named(self):
         with pytest.raises(
             DataError, match="12 usable pairs.*left for validation, ppo"
         ):
-            check_enough({"sft": 12, "validation": 0, "ppo": 0})
+            check_enough({"sft": 12, "validation": 0, "ppo": 0}, few(12))
 
     def test_enough(self):
-        check_enough({"sft": 1, "ppo": 1})
+        check_enough({"sft": 1, "ppo": 1}, few(2))
+
+    def test_all_prompts_are_in_the_test_set(self):
+        found = assign(keys(20), params=PARAMS, seed=0, test_keys=keys(20))
+        with pytest.raises(DataError, match="all 20 training pairs.*in the test set"):
+            check_enough(sizes(found), found)
+
+    def test_most_prompts_are_in_the_test_set(self):
+        found = assign(keys(20), params=PARAMS, seed=0, test_keys=keys(18))
+        with pytest.raises(DataError, match="2 usable pairs.*18 more have prompts of"):
+            check_enough(sizes(found), found)
+
+    def test_one_group_holds_nearly_everything(self):
+        text = "a rather long question about wind and sails, " * 3
+        found = assign([f"{text} {a}" for a in "abcdefgh"], params=PARAMS, seed=0)
+        with pytest.raises(DataError) as error:
+            check_enough(sizes(found), found)
+        message = str(error.value)
+        assert "100%" in message and "8 prompts" in message and " a'" in message
+        assert "data_split.near_copy_threshold" in message
 
 
 class TestRandomChoices:

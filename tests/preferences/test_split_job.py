@@ -14,9 +14,11 @@ from ser_kedro.preferences.schema import (
     LABELED,
     PROMPTS,
     UNLABELED,
+    Message,
+    prompt_key,
 )
 from ser_kedro.preferences.source import PreferenceSource
-from ser_kedro.preferences.split import SplitParams
+from ser_kedro.preferences.split import SplitParams, assign
 from ser_kedro.preferences.split_job import SplitJob
 from ser_kedro.store import job_store as store
 from ser_kedro.store.json_io import read_json
@@ -28,6 +30,7 @@ SCHEMAS = {
     "validation_pairs": LABELED,
     "unlabeled_pairs": UNLABELED,
     "audit_labels": AUDIT,
+    "pool_prompts": PROMPTS,
     "test_pairs": LABELED,
     "ppo_prompts": PROMPTS,
 }
@@ -164,6 +167,17 @@ class TestTables:
         assert report["rows"]["train"]["read"] == 5000
         assert one["unlabeled_pairs"] == other["unlabeled_pairs"]
 
+    def test_test_set_that_is_the_training_set(self, tmp_path, train):
+        with pytest.raises(DataError, match="all 100 training pairs.*in the test set"):
+            split(tmp_path, train[:100], train[:100])
+
+    def test_greeting_first(self, train):
+        hello = (Message("user", "hi"), Message("assistant", "Hello!"))
+        pairs = [replace(pair, prompt=hello + pair.prompt) for pair in train[:120]]
+        keys = [prompt_key(pair.prompt) for pair in pairs]
+        found = assign(keys, params=SplitParams(), seed=0)
+        assert found.largest.share < 0.1
+
     def test_too_few_pairs(self, tmp_path, train):
         with pytest.raises(
             DataError, match="3 usable pairs are too few: nothing left for"
@@ -194,6 +208,22 @@ class TestReport:
         }
         assert report["prompt_groups"] > 0
         assert json.loads(json.dumps(report)) == report
+
+    def test_says_which_group_is_the_largest(self, made):
+        largest = made["report"]["largest_group"]
+        assert largest["rows"] >= 1 and len(largest["examples"]) >= 1
+        assert 0 < largest["share"] < 0.05
+        assert made["report"]["split_by_pair"] == []
+
+    def test_says_which_prompt_is_on_several_sides(self, tmp_path, train):
+        prompt = (Message("user", "Say something nice."),)
+        outputs = split(tmp_path, [replace(p, prompt=prompt) for p in train[:120]])
+        report = read_json(tmp_path / outputs["data_report"].path)
+        assert report["split_by_pair"] == [
+            {"prompt": "Say something nice.", "rows": 120}
+        ]
+        assert report["largest_group"]["share"] == 1
+        assert min(report["tables"][name] for name in ("sft_pairs", "test_pairs")) > 5
 
     def test_no_table_says_anything_of_the_labels(self, tmp_path, train, held_out):
         outputs = split(tmp_path, train, held_out)

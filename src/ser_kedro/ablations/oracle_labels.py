@@ -11,8 +11,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from ser_kedro.preferences.schema import LABELED
-from ser_kedro.preferences.split import keyed_hash
+from ser_kedro.preferences.keyed import keyed_hash
+from ser_kedro.preferences.schema import PAIRS
 from ser_kedro.self_evolution.selection import SELECTED, as_selection
 from ser_kedro.store.job import Job
 from ser_kedro.store.references import SelectionRef, TableRef
@@ -67,9 +67,9 @@ class TrueLabelsJob(Job[LabeledOutputs]):
                 columns["chosen"] = pc.if_else(a_is_chosen, one, two)
                 columns["rejected"] = pc.if_else(a_is_chosen, two, one)
                 columns["source"] = batch["source"]
-                yield pa.RecordBatch.from_pydict(columns, LABELED)
+                yield pa.RecordBatch.from_pydict(columns, PAIRS)
 
-        return {"labeled": write_table(workspace, "labeled", batches(), LABELED)}
+        return {"labeled": write_table(workspace, "labeled", batches(), PAIRS)}
 
 
 class SelectionJob(Job[ChangedSelection]):
@@ -176,12 +176,12 @@ class RandomLabelsJob(Job[LabeledOutputs]):
         kept = pa.array(first == np.array(coins, bool), pa.bool_())
         chosen, rejected = table["chosen"], table["rejected"]
         columns = {
-            **{name: table[name] for name in LABELED.names},
+            **{name: table[name] for name in PAIRS.names},
             "chosen": pc.if_else(kept, chosen, rejected),
             "rejected": pc.if_else(kept, rejected, chosen),
         }
-        drawn = pa.table(columns, schema=LABELED).combine_chunks()
-        output = write_table(workspace, "labeled", drawn.to_batches(), LABELED)
+        drawn = pa.table(columns, schema=PAIRS).combine_chunks()
+        output = write_table(workspace, "labeled", drawn.to_batches(), PAIRS)
         return {"labeled": output}
 
 

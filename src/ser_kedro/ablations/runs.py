@@ -33,6 +33,7 @@ from ser_kedro.evaluation.history import (
 from ser_kedro.launch.executor import run
 from ser_kedro.models.calibration import Calibration
 from ser_kedro.models.scoring import score_pairs
+from ser_kedro.policy.filled_pool import filled
 from ser_kedro.preferences.split_job import SplitJob, SplitOutputs
 from ser_kedro.self_evolution.state import EvolutionData, LoopRecord
 from ser_kedro.statistics.power import before
@@ -78,6 +79,7 @@ def compare_methods(
     settings: AblationSettings,
 ) -> tuple[TableRef, list[dict[str, Any]]]:
     """Run every method with every seed; return outcomes and history of all of them."""
+    settings.check_truth()
     logger.info("ablations: %s", foresee(settings))
     share, names = settings.split.labeled_share, settings.ablations.methods
     configs = [
@@ -92,6 +94,7 @@ def label_efficiency(
     settings: AblationSettings,
 ) -> tuple[TableRef, list[dict[str, Any]]]:
     """Run seed and SER for each share of labels; where all are, nothing evolves."""
+    settings.check_shares()
     # All labels: those of the split's own share, and the pool's given back.
     whole = ("full", settings.split.labeled_share, ("seed", 1.0))
     configs = [
@@ -179,11 +182,20 @@ def build(
         params=sft,
         seed=seed,
     )
+    model = run(job, settings.launcher)["model"]
+    pool = filled(
+        tables["unlabeled_pairs"],
+        tables["pool_prompts"],
+        model,
+        settings.pool,
+        seed,
+        settings.launcher,
+    )
     data = EvolutionData(
         labeled_pairs=tables["labeled_pairs"],
         validation_pairs=tables["validation_pairs"],
-        unlabeled_pairs=tables["unlabeled_pairs"],
-        sft_model=run(job, settings.launcher)["model"],
+        unlabeled_pairs=pool["pool_pairs"],
+        sft_model=model,
     )
     loop = ControlLoop(
         data=data,

@@ -8,7 +8,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, Literal, get_args
 
 import click
 from kedro.config import MissingConfigException
@@ -19,6 +19,7 @@ from kedro.pipeline import Pipeline
 from kedro.validation.exceptions import ParameterValidationError
 
 from ser_kedro.errors import ParameterError, SerKedroError
+from ser_kedro.preferences.formats.votes import Reading
 from ser_kedro.store.layout import project_root
 
 EXIT_CODE = 2
@@ -150,6 +151,70 @@ cli.add_command(
         callback=guarded(_plan),
         help="Say what a run will need: memory of a device, disk, steps, what is done"
         " already. Starts nothing, downloads no weights, and refuses nothing.",
+    )
+)
+
+
+def _look(path: str, columns: str | None, pool: bool, rows: int, **fields: Any) -> None:
+    from ser_kedro.preferences.look import look
+    from ser_kedro.preferences.source import PreferenceSource
+
+    named = dict(_column(given) for given in (columns or "").split(",") if given)
+    part: Literal["train", "pool"] = "pool" if pool else "train"
+    if pool:
+        fields |= {
+            "pool_path": path,
+            "pool_columns": named,
+            "pool_format": fields["format"],
+        }
+    source = PreferenceSource(path=path, columns=named, **fields)
+    click.echo(look(source, part, rows))
+
+
+def _column(given: str) -> tuple[str, str]:
+    meaning, equals, column = given.partition("=")
+    if not equals or not column:
+        raise ParameterError(
+            f"--columns {given}: write MEANING=COLUMN, such as prompt=question"
+        )
+    return meaning.strip(), column.strip()
+
+
+cli.add_command(
+    click.Command(
+        "look",
+        params=[
+            click.Argument(["path"]),
+            click.Option(
+                ["--format"],
+                default="auto",
+                show_default=True,
+                help="A format of docs/data.md; auto looks at the columns.",
+            ),
+            click.Option(
+                ["--columns"],
+                help="What columns mean, such as prompt=question,chosen=best.",
+            ),
+            click.Option(
+                ["--preference"],
+                type=click.Choice(get_args(Reading)),
+                help="What the values of a preference mean; guessed if not given.",
+            ),
+            click.Option(
+                ["--pool"], is_flag=True, help="Read it as a pool: without labels."
+            ),
+            click.Option(
+                ["--rows"],
+                type=click.IntRange(1),
+                default=100_000,
+                show_default=True,
+                help="Rows to read at most.",
+            ),
+        ],
+        callback=guarded(_look),
+        help="Say how preference data at PATH (file, folder, URL, hub://OWNER/NAME) are"
+        " read, with counts and three pairs. Trains nothing."
+        "\n\nExample: ser-kedro look my_pairs.csv --columns prompt=question",
     )
 )
 

@@ -10,6 +10,7 @@ from kedro_datasets._typing import TablePreview
 from pydantic import ValidationError
 
 from ser_kedro.errors import DataError
+from ser_kedro.preferences.formats.recognise import AUTO
 from ser_kedro.preferences.schema import Pair
 from ser_kedro.preferences.source import WORLD, PreferenceSource
 
@@ -47,9 +48,16 @@ class PreferenceDataset(AbstractDataset[NoReturn, PreferenceSource]):
     def __init__(
         self,
         *,
-        format: str | None,
+        format: str | None = AUTO,
         path: str | None = None,
         test_path: str | None = None,
+        columns: dict[str, str] | None = None,
+        preference: str | None = None,
+        pool_path: str | None = None,
+        pool_format: str | None = AUTO,
+        pool_columns: dict[str, str] | None = None,
+        pool_labels: str = "ignore",
+        pool_pairs_per_prompt: int = 1,
         single_turn: bool = False,
         world: dict[str, Any] | None = None,
         metadata: dict[str, Any] | None = None,
@@ -57,12 +65,22 @@ class PreferenceDataset(AbstractDataset[NoReturn, PreferenceSource]):
         """Creates a new instance of ``PreferenceDataset``; nothing is read yet.
 
         Args:
-            format: Name of the format: ``pairs``, ``hh``, ``ser``, ``scored``,
-                ``upvoted`` or ``demo_world``.
-            path: File, folder or URL that fsspec knows (JSON, JSONL or Parquet, each
-                also gzipped), or ``hub://OWNER/NAME?split=train``. A relative path may
-                start at the working directory or at the project's root.
+            format: Name of the format (docs/data.md), or ``auto``, which looks.
+            path: File, folder or URL that fsspec knows, or
+                ``hub://OWNER/NAME?split=train``. A relative path may start at the
+                working directory or at the project's root.
             test_path: The same, of pairs that are kept for testing.
+            columns: Names of columns by what they mean, such as
+                ``{prompt: question}``.
+            preference: What the values of the preference mean: ``index``,
+                ``index_from_1``, ``difference``, ``difference_b``, ``is_a``,
+                ``probability`` or ``name``. Guessed if ``None``.
+            pool_path: The same as ``path``, of answers without labels or of prompts.
+            pool_format: As ``format``, of the pool.
+            pool_columns: As ``columns``, of the pool.
+            pool_labels: Labels that the pool has are not read (``ignore``), or kept
+                for evaluation alone (``audit``).
+            pool_pairs_per_prompt: Pairs at most of the answers in a row of the pool.
             single_turn: Whether to keep only the last user turn of every prompt.
             world: Parameters of the ``demo_world``, which has no path; not read for
                 another format.
@@ -74,6 +92,13 @@ class PreferenceDataset(AbstractDataset[NoReturn, PreferenceSource]):
             "format": format,
             "path": None if path is None else str(path),
             "test_path": None if test_path is None else str(test_path),
+            "columns": columns or {},
+            "preference": preference,
+            "pool_path": None if pool_path is None else str(pool_path),
+            "pool_format": pool_format,
+            "pool_columns": pool_columns or {},
+            "pool_labels": pool_labels,
+            "pool_pairs_per_prompt": pool_pairs_per_prompt,
             "single_turn": single_turn,
             "world": world if format == WORLD else None,
         }
@@ -83,10 +108,8 @@ class PreferenceDataset(AbstractDataset[NoReturn, PreferenceSource]):
         return dict(self._fields)
 
     def _load(self) -> PreferenceSource:
-        if self._fields["format"] is None:
-            raise DataError(
-                "no data yet in this environment; give --params path=FILE,format=FORMAT"
-            )
+        if self._fields["format"] != WORLD and self._fields["path"] is None:
+            raise DataError("no data yet in this environment; give --params path=FILE")
         try:
             return PreferenceSource.model_validate(self._fields)
         except ValidationError as error:

@@ -54,13 +54,17 @@ def prompt_groups(test_pairs: TableRef) -> np.ndarray:
     return np.array(read_table(test_pairs)["group"].to_pylist())
 
 
-def self_label_accuracy(selection: SelectionRef, audit: TableRef) -> float:
+def self_label_accuracy(selection: SelectionRef, audit: TableRef) -> float | None:
     """Return the share of a selection's self-labels that agree with the annotators.
+
+    ``None`` where nobody has labelled the pool.
 
     Args:
         selection: A loop's selection, at least one pair.
         audit: ``audit_labels``.
     """
+    if not audit.rows:
+        return None
     columns = ["pair_id", "a_preferred"]
     joined = read_table(selection).select(columns).join(read_table(audit), "pair_id")
     right = pc.equal(joined["a_preferred"], joined["a_is_chosen"])

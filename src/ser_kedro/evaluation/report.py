@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from plotly.graph_objects import Figure, Scatter
 
 from ser_kedro.evaluation import benchmark_results, diagnostics
-from ser_kedro.evaluation.history import gain
+from ser_kedro.evaluation.history import gain, prompt_groups
 from ser_kedro.evaluation.test_scores import TestScores
 from ser_kedro.statistics.estimate import Estimate
 from ser_kedro.statistics.params import StatisticsParams
+from ser_kedro.statistics.power import of_one_run
 from ser_kedro.store.references import TableRef
 
 
@@ -26,12 +28,14 @@ class LabelBudget:
         validation: Pairs that loops are compared on.
         sft: Pairs whose preferred response SFT was trained on; 0 where it used both.
         pool: Pairs without labels.
+        prompts: Prompts that were given without answers, in their place.
     """
 
     training: int
     validation: int
     sft: int
     pool: int
+    prompts: int = 0
 
     @classmethod
     def count(cls, data_report: dict[str, Any], sft_spends: bool) -> LabelBudget:
@@ -47,12 +51,20 @@ class LabelBudget:
             validation=labels["validation"],
             sft=labels["sft"] if sft_spends else 0,
             pool=data_report["tables"]["unlabeled_pairs"],
+            prompts=data_report["tables"]["pool_prompts"],
         )
 
     @property
     def preference(self) -> int:
         """Labels used by the reward models."""
         return self.training + self.validation
+
+    @property
+    def without(self) -> str:
+        """What had no label, in words."""
+        if self.prompts:
+            return f"{self.prompts:,} prompts, which a model answered"
+        return f"{self.pool:,} pairs without labels"
 
 
 def report_of(
@@ -81,6 +93,8 @@ def report_of(
     scores = test_scores.root
     gained = gain(scores[0], scores[kept], test_pairs, params)
     further = [*diagnostics.lines(diagnosed), *benchmark_results.lines(tested)]
+    if data_report["test"] != "given":
+        further.insert(0, _held_out_line(prompt_groups(test_pairs), params))
     return summary(history, gained, labels, data_report, further), figure(history)
 
 
@@ -108,8 +122,8 @@ def summary(
         _gain_line(history, gained),
         "",
         f"Human labels used: {labels.preference:,} ({labels.training:,} to train the"
-        f" seed model, {labels.validation:,} to compare loops) beside {labels.pool:,}"
-        " pairs without labels; with those that SFT consumed:"
+        f" seed model, {labels.validation:,} to compare loops) beside {labels.without};"
+        " with those that SFT consumed:"
         f" {labels.preference + labels.sft:,}.",
         "",
         *_row_lines(data_report),
@@ -129,7 +143,7 @@ def loop_table(history: pd.DataFrame) -> str:
             "status": row.status,
             "selected": f"{row.selected:,}",
             "pool left": _percent(row.pool_left, 0),
-            "self-labels right": _percent(row.self_label_accuracy),
+            "self-labels right": _self_labels(row),
             "validation": _percent(row.validation_accuracy),
             "log-loss": _number(row.validation_log_loss),
             "test accuracy [95 %]": _interval(row),
@@ -196,6 +210,15 @@ def _gain_line(history: pd.DataFrame, gained: Estimate) -> str:
     )
 
 
+def _held_out_line(groups: np.ndarray, params: StatisticsParams) -> str:
+    smallest = _percent(of_one_run(groups, params))
+    return (
+        f"No test set was given: models are compared on {len(groups):,} labelled pairs"
+        f" that were held out. To be found with a power of {params.power:.0%}, a"
+        f" difference has to be about {smallest} points or more."
+    )
+
+
 def _row_lines(data_report: dict[str, Any]) -> list[str]:
     lines = []
     for part, rows in data_report["rows"].items():
@@ -208,7 +231,24 @@ def _row_lines(data_report: dict[str, Any]) -> list[str]:
             f"Rows ({part}): {rows['read']:,} read, {rows['kept']:,} kept,"
             f" {lost:,} dropped{f' ({dropped})' if dropped else ''}."
         )
+        named = {
+            "Columns with text that were not used": rows["unused_columns"],
+            "Files that were not read": rows["unread_files"],
+        }
+        for what, found in named.items():
+            if found:
+                lines.append(f"{what} ({part}): {_listed(found)}.")
+    for one in data_report["split_by_pair"]:
+        lines.append(
+            f"On several sides of the split: the prompt {one['prompt']!r} with its"
+            f" {one['rows']:,} pairs."
+        )
     return lines
+
+
+def _listed(names: Collection[str], most: int = 10) -> str:
+    shown = ", ".join(list(names)[:most])
+    return f"{shown} and {len(names) - most:,} more" if len(names) > most else shown
 
 
 def _length_line(history: pd.DataFrame) -> str:
@@ -221,6 +261,11 @@ def _length_line(history: pd.DataFrame) -> str:
         f"Training pairs above reward.max_length, by loop: {over}; dropped since"
         f" truncation made their responses equal: {equal}."
     )
+
+
+def _self_labels(row: Any) -> str:
+    known = not pd.isna(row.self_label_accuracy)
+    return _percent(row.self_label_accuracy) if known or not row.selected else "unknown"
 
 
 def _outcome(row: Any) -> str:

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM
 
 from ser_kedro.errors import ModelError
 from ser_kedro.models.lora import adapter_config
+from ser_kedro.models.params import Precision
 from ser_kedro.models.reward_model import from_pretrained
 from ser_kedro.policy.batch import Batch, collate
 from ser_kedro.policy.ppo_params import PpoParams
@@ -66,7 +67,7 @@ class ActorCritic(nn.Module):
             reference: Whether a reference will be asked for.
         """
         # Frozen weights need no master copy; trained ones do.
-        half = params.lora is not None and precision(params) == torch.bfloat16
+        half = params.lora is not None and precision(params.precision) == torch.bfloat16
         dtype = torch.bfloat16 if half else torch.float32
         model = from_pretrained(AutoModelForCausalLM, folder, dtype=dtype)
         copied = None
@@ -206,11 +207,11 @@ class ActorCritic(nn.Module):
             )
 
 
-def precision(params: PpoParams) -> torch.dtype:
+def precision(wanted: Precision) -> torch.dtype:
     """Return the precision of the matrix products on this machine."""
     gpu = torch.cuda.is_available()
-    half = params.precision == "bf16" or (
-        params.precision == "auto" and gpu and torch.cuda.is_bf16_supported()
+    half = wanted == "bf16" or (
+        wanted == "auto" and gpu and torch.cuda.is_bf16_supported()
     )
     return torch.bfloat16 if half else torch.float32
 

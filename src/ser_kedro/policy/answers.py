@@ -71,7 +71,7 @@ def _answer(
     seed: int,
 ) -> Iterator[pa.RecordBatch]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = precision(params)
+    dtype = precision(params.precision)
     policy, reference = (
         from_pretrained(AutoModelForCausalLM, place, dtype=dtype).eval().to(device)
         for place in (model, start)

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from transformers import GenerationConfig
 
 from ser_kedro.policy.batch import Batch
-from ser_kedro.policy.ppo_params import PpoParams
+
+
+class Sampling(Protocol):
+    """How answers are sampled; see ``PpoParams``."""
+
+    max_new_tokens: int
+    temperature: float
+    top_k: int
+    top_p: float
 
 
 def ends_of(model: Any, tokenizer: Any) -> set[int]:
@@ -21,7 +29,7 @@ def ends_of(model: Any, tokenizer: Any) -> set[int]:
 
 @torch.no_grad()
 def sample(
-    model: Any, batch: Batch, params: PpoParams, eos: set[int], pad: int
+    model: Any, batch: Batch, params: Sampling, eos: set[int], pad: int
 ) -> list[list[int]]:
     """Sample one answer to each prompt, with a KV cache, up to its first eos.
 

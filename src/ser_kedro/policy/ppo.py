@@ -265,7 +265,7 @@ class Ppo:
         actor.to(self.accelerator.device)
         actor.check(self.prompt_ids[0])
         self.actor = actor
-        self.dtype = precision(params)
+        self.dtype = precision(params.precision)
         self.folder = Folder(folder, self.rank)
         self.progress = Progress(params.kl_coefficient)
         self._begin()

@@ -17,9 +17,9 @@ _RESPONSES = ("chosen", "rejected", "response_a", "response_b")
 def check_pairs(batch: pa.RecordBatch, schema: pa.Schema) -> None:
     """Check a batch of pairs against what its schema cannot say.
 
-    Nothing may be null, texts (but for ``source``, ``key`` and
-    ``place``) and prompts may not be empty, a
-    ``pair_id`` has 32 hexadecimal digits, and the two responses of a pair differ.
+    Nothing may be null but ``soft_label`` and ``margin``, which may be NaN. Texts (but
+    for ``source``, ``key`` and ``place``) and prompts may not be empty, a ``pair_id``
+    has 32 hexadecimal digits, and the two responses of a pair differ.
 
     Args:
         batch: Rows of any of the tables above.
@@ -50,6 +50,10 @@ def _rules(names: tuple[str, ...]) -> pandera.DataFrameSchema:
         "prompt": pandera.Column(int, pandera.Check.gt(0, error="an empty prompt")),
         **dict.fromkeys(("source", "key", "place"), text),
         "a_is_chosen": pandera.Column(bool),
+        "soft_label": pandera.Column(
+            "float32", pandera.Check.in_range(0.5, 1), nullable=True
+        ),
+        "margin": pandera.Column("float32", nullable=True),
     }
     columns = {n: special.get(n, pandera.Column(str, filled)) for n in names}
     responses = [n for n in names if n in _RESPONSES]

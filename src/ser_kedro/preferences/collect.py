@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,9 +16,11 @@ from tqdm.auto import tqdm
 
 from ser_kedro.errors import DataError
 from ser_kedro.preferences.checks import check_pairs
+from ser_kedro.preferences.copies import OF_NO_USE, Tally, without_copies
+from ser_kedro.preferences.formats.reader import Dropped, Item, PairReader
 from ser_kedro.preferences.records import DropReason
-from ser_kedro.preferences.schema import LABELED, Pair, prompt_key
-from ser_kedro.preferences.source import Dropped, Part, PreferenceSource
+from ser_kedro.preferences.schema import LABELED, LonePrompt, Pair, prompt_key
+from ser_kedro.preferences.source import WORLD, Part, PreferenceSource
 from ser_kedro.store.tables import BATCH, map_table, write_table
 
 RAW = pa.schema(
@@ -28,10 +30,13 @@ RAW = pa.schema(
         pa.field("place", pa.string()),
     ]
 )
-EXAMPLES = 3
+LONE = pa.schema(
+    [RAW.field(n) for n in ("pair_id", "prompt", "source", "key", "place")]
+)
+# Nor are those bad on which annotators disagree, but they are worth a look.
+_HARMLESS = (*OF_NO_USE, DropReason.conflicting_labels)
 
-# These rows are good; there is only no use for them.
-_HARMLESS = (DropReason.duplicate, DropReason.tie)
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,37 +45,48 @@ class Collected:
 
     Attributes:
         path: Arrow file of all pairs that could be read, copies included; its columns
-            are those of ``RAW``.
+            are those of ``RAW``, or of ``LONE`` for prompts alone.
         indices: Rows to keep, int64 of shape ``(kept,)``, sorted by ``pair_id``.
+        soft_labels: P(chosen is better) of each of these, float32 of shape ``(kept,)``;
+            NaN where nothing is known.
         read: Number of rows read; equals ``kept`` and all of ``dropped`` together.
         kept: Number of rows to keep.
         dropped: Number of rows dropped, by reason (see ``DropReason``).
         examples: Place, reason and detail of the first bad rows, at most ``EXAMPLES``.
+        recognised: How the records were read, in words; empty for the demo world.
+        unused: Number of rows with a text in a column that was not read, by column.
+        repairs: Number of pairs that something was done to, by what.
     """
 
     path: Path
     indices: NDArray[np.int64]
+    soft_labels: NDArray[np.float32]
     read: int
     kept: int
     dropped: dict[str, int]
     examples: tuple[tuple[str, str, str], ...]
+    recognised: str
+    unused: dict[str, int]
+    repairs: dict[str, int]
 
+    def only(self, kept: NDArray[np.bool_], reason: DropReason) -> Collected:
+        """Return the rows to keep that stay, the others dropped for a reason."""
+        left = {reason.value: int((~kept).sum())}
+        fewer = replace(
+            self, indices=self.indices[kept], soft_labels=self.soft_labels[kept]
+        )
+        return fewer.less(left)
 
-@dataclass
-class _Tally:
-    """What is held in memory: counts, and 17 bytes for a row."""
+    def less(self, dropped: Mapping[str, int]) -> Collected:
+        """Return the same with more rows counted as dropped, by reason."""
+        counts = Counter(self.dropped) + Counter(dropped)
+        kept = self.kept - sum(dropped.values())
+        return replace(self, kept=kept, dropped=dict(sorted(counts.items())))
 
-    read: int = 0
-    dropped: Counter[str] = field(default_factory=Counter)
-    examples: list[tuple[str, str, str]] = field(default_factory=list)
-    ids: bytearray = field(default_factory=bytearray)
-    labels: bytearray = field(default_factory=bytearray)
-
-    def drop(self, item: Dropped) -> None:
-        self.dropped[item.reason.value] += 1
-        if item.reason not in _HARMLESS and len(self.examples) < EXAMPLES:
-            detail = " ".join(item.detail.split())
-            self.examples.append((item.place, item.reason.value, detail))
+    @property
+    def prompts_alone(self) -> bool:
+        """Whether there are no answers."""
+        return "chosen" not in map_table(self.path).column_names
 
 
 def collect(
@@ -78,114 +94,145 @@ def collect(
 ) -> Collected:
     """Stream a part of a source into ``<workspace>/raw_<part>.arrow``.
 
-    Of copies (the same two answers to the same prompt, labelled alike) one is kept, the
-    one whose ``source`` sorts first; where copies are labelled both ways, none is. What
-    is kept does not depend on the order of the rows.
+    Of copies (the same two answers to the same prompt) one is kept, the one whose
+    ``source`` sorts first among those that agree with most. Where copies are labelled
+    both ways, they are the votes of several annotators, and their share is the soft
+    label; where these are even, none is kept. What is kept does not depend on the order
+    of the rows.
 
     Args:
         source: Where the pairs are from.
-        part: ``train`` or ``test``.
+        part: ``train``, ``test`` or ``pool``.
         workspace: The job's folder.
-        max_bad_rows: Largest share of unusable rows, in [0, 1]; copies and ties are not
-            counted as such, contradictory labels are.
+        max_bad_rows: Largest share of unusable rows, in [0, 1]; copies, ties and what
+            can be read but not used are not counted as such.
 
     Raises:
         DataError: If the source cannot be read, too many rows are bad, or none is left.
     """
-    tally = _Tally()
-    place = source.path if part == "train" else source.test_path
-    name = f"{place or source.format} ({part})"
+    tally, name = Tally(), source.name(part)
+    reader = None if source.format == WORLD else source.read(part)
+    if reader is not None:
+        _say(reader, name)
     items = tqdm(
-        source.pairs(part), desc=f"reading {part} pairs", unit=" rows", disable=None
+        source.items(part, reader),
+        desc=f"reading {part} pairs",
+        unit=" rows",
+        disable=None,
     )
-    output = write_table(workspace, f"raw_{part}", _batches(iter(items), tally), RAW)
-    path = workspace / output.path
-    indices = _without_copies(path, tally)
+    schema = LONE if reader is not None and reader.prompts_alone else RAW
+    batches = _batches(iter(items), tally, schema)
+    path = workspace / write_table(workspace, f"raw_{part}", batches, schema).path
+    indices, soft_labels = without_copies(path, tally)
     collected = Collected(
         path=path,
         indices=indices,
+        soft_labels=soft_labels,
         read=tally.read,
         kept=len(indices),
         dropped=dict(sorted(tally.dropped.items())),
         examples=tuple(tally.examples),
+        recognised="" if reader is None else _described(reader),
+        unused={} if reader is None else dict(sorted(reader.unused.items())),
+        repairs=dict(sorted(tally.repairs.items())),
     )
     if collected.read != collected.kept + tally.dropped.total():
         raise DataError(
             f"{name}: {collected.read} rows read, but not all accounted for"
         )
+    _warn(collected, name)
     _judge(collected, name, max_bad_rows)
     return collected
 
 
-def _batches(items: Iterator[Pair | Dropped], tally: _Tally) -> Iterator[Any]:
+def _described(reader: PairReader) -> str:
+    return f"{reader.recognised.name}: {reader.recognised.why}"
+
+
+def _say(reader: PairReader, name: str) -> None:
+    logger.info("%s: read as %s; format= changes that", name, _described(reader))
+    first = next((i for i in reader.first() if not isinstance(i, Dropped)), None)
+    if first is None:
+        return
+    asked = first.prompt[-1].content
+    texts = [asked]
+    if isinstance(first, Pair):
+        texts += [first.chosen, first.rejected]
+    known = isinstance(first, Pair) and first.probability is not None
+    words = ("prompt", "preferred", "other") if known else ("prompt", "one", "other")
+    shown = zip(words, texts, strict=False)
+    logger.info(
+        "%s: the first: %s",
+        name,
+        "; ".join(f"{word} {_short(text)!r}" for word, text in shown),
+    )
+
+
+def _short(text: str, length: int = 60) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def _warn(collected: Collected, name: str) -> None:
+    """Say what was read and not used, so that nothing is lost in silence."""
+    if collected.unused:
+        columns = ", ".join(f"{k} ({n} rows)" for k, n in collected.unused.items())
+        logger.warning(
+            "%s: columns with text that are not used: %s; data.columns names those"
+            " that are",
+            name,
+            columns,
+        )
+    for what, rows in collected.repairs.items():
+        logger.info("%s: %s in %d rows", name, what.replace("_", " "), rows)
+
+
+def _batches(
+    items: Iterator[Item], tally: Tally, schema: pa.Schema
+) -> Iterator[pa.RecordBatch]:
     while chunk := list(islice(items, BATCH)):
-        pairs = []
-        tally.read += len(chunk)
+        found = []
         for item in chunk:
             if isinstance(item, Dropped):
                 tally.drop(item)
             else:
-                pairs.append(item)
-        if pairs:
-            yield _batch(pairs, tally)
+                found.append(item)
+                tally.repairs.update(item.repairs)
+        tally.read += len(chunk)
+        if found:
+            yield _batch(found, tally, schema)
 
 
-def _batch(pairs: list[Pair], tally: _Tally) -> pa.RecordBatch:
-    ids = [pair.pair_id for pair in pairs]
+def _batch(
+    found: list[Pair | LonePrompt], tally: Tally, schema: pa.Schema
+) -> pa.RecordBatch:
+    ids = [item.pair_id for item in found]
     tally.ids += bytes.fromhex("".join(ids))
-    tally.labels += bytes(pair.chosen < pair.rejected for pair in pairs)
+    pairs = [item for item in found if isinstance(item, Pair)]
+    soft = np.array(
+        [np.nan if p.probability is None else p.probability for p in pairs], np.float32
+    )
+    first = np.array([p.chosen < p.rejected for p in pairs], bool)
+    tally.first_better += np.where(first, soft, 1 - soft).astype(np.float32).tobytes()
     columns = {
         "pair_id": ids,
         "prompt": [
-            [{"role": turn.role, "content": turn.content} for turn in pair.prompt]
-            for pair in pairs
+            [{"role": turn.role, "content": turn.content} for turn in item.prompt]
+            for item in found
         ],
         "chosen": [pair.chosen for pair in pairs],
         "rejected": [pair.rejected for pair in pairs],
-        "source": [pair.source for pair in pairs],
+        "source": [item.source for item in found],
+        "soft_label": soft,
+        "margin": [np.nan if p.margin is None else p.margin for p in pairs],
         "key": [
-            prompt_key(pair.prompt) if pair.key is None else pair.key for pair in pairs
+            prompt_key(item.prompt) if item.key is None else item.key for item in found
         ],
-        "place": [pair.place for pair in pairs],
+        "place": [item.place for item in found],
     }
-    batch = pa.RecordBatch.from_pydict(columns, schema=RAW)
-    check_pairs(batch, RAW)
+    batch = pa.RecordBatch.from_pydict({n: columns[n] for n in schema.names}, schema)
+    check_pairs(batch, schema)
     return batch
-
-
-def _without_copies(path: Path, tally: _Tally) -> NDArray[np.int64]:
-    """Return the rows to keep, sorted by pair_id, and count the others."""
-    halves = np.frombuffer(tally.ids, dtype=">u8").reshape(-1, 2)
-    # Big-endian halves sort as the hexadecimal digits do.
-    order = np.lexsort((halves[:, 1], halves[:, 0])).astype(np.int64)
-    if not len(order):
-        return order
-    ids = halves[order]
-    starts = np.flatnonzero(np.r_[True, (ids[1:] != ids[:-1]).any(axis=1)])
-    sizes = np.diff(np.r_[starts, len(order)])
-    kept = np.ones(len(order), bool)
-    table = map_table(path)
-    several = sizes > 1
-    for start, size in zip(starts[several], sizes[several], strict=True):
-        rows = order[start : start + size]
-        best = _judge_copies(table, rows, tally)
-        kept[start : start + size] = rows == best
-    return order[kept]
-
-
-def _judge_copies(table: pa.Table, rows: NDArray[np.int64], tally: _Tally) -> int:
-    """Return the row to keep among the copies of one pair, -1 if they contradict."""
-    if len({tally.labels[row] for row in rows}) == 1:
-        tally.dropped[DropReason.duplicate.value] += len(rows) - 1
-        # Nothing else differs between copies, so this leaves no choice to the order.
-        columns = ("source", "key")
-        return int(min(rows, key=lambda i: [table[c][int(i)].as_py() for c in columns]))
-    asked = table["prompt"][int(rows[0])].as_py()[-1]["content"]
-    detail = f"labelled both ways in {len(rows)} rows: {asked[:80]!r}"
-    for row in rows:
-        place = table["place"][int(row)].as_py() or "the demo world"
-        tally.drop(Dropped(DropReason.conflicting_labels, place, detail))
-    return -1
 
 
 def _judge(collected: Collected, name: str, max_bad_rows: float) -> None:

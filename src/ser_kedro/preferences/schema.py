@@ -17,7 +17,7 @@ MESSAGE = pa.struct([("role", pa.string()), ("content", pa.string())])
 PROMPT = pa.list_(MESSAGE)
 
 PROMPTS = pa.schema([("group", pa.string()), ("prompt", PROMPT)])
-LABELED = pa.schema(
+PAIRS = pa.schema(
     [
         ("pair_id", pa.string()),
         ("group", pa.string()),
@@ -26,6 +26,10 @@ LABELED = pa.schema(
         ("rejected", pa.string()),
         ("source", pa.string()),
     ]
+)
+# What people said: P(chosen is better), in (0.5, 1], and the margin, NaN if not said.
+LABELED = pa.schema(
+    [*PAIRS, pa.field("soft_label", pa.float32()), pa.field("margin", pa.float32())]
 )
 UNLABELED = pa.schema(
     [
@@ -39,6 +43,7 @@ UNLABELED = pa.schema(
 )
 AUDIT = pa.schema([("pair_id", pa.string()), ("a_is_chosen", pa.bool_())])
 
+_KEY_LENGTH = 16
 _RESPONSES = ("chosen", "rejected", "response_a", "response_b")
 
 
@@ -59,6 +64,11 @@ class Pair:
         chosen: The preferred response, not empty.
         rejected: The other response, not empty, not equal to ``chosen``.
         source: Where the pair is from; free text.
+        probability: That ``chosen`` is the better one, above 0.5 and at most 1;
+            ``None`` where nothing is known, and the two are in no order.
+        margin: By how much it is better, on the data's own scale, where it is said.
+        repairs: What was done to read it, by name; no part of its identity.
+        first: Whether ``chosen`` stood before ``rejected``; no part of it either.
         key: What its prompt is grouped by, where that is not its first user turn; no
             part of the pair's identity.
         place: File and line it was read from, where it was; no part of it either.
@@ -68,6 +78,10 @@ class Pair:
     chosen: str
     rejected: str
     source: str = ""
+    probability: float | None = 1.0
+    margin: float | None = None
+    repairs: tuple[str, ...] = field(default=(), compare=False)
+    first: bool = field(default=True, compare=False)
     key: str | None = field(default=None, compare=False)
     place: str = field(default="", compare=False)
 
@@ -84,12 +98,45 @@ class Pair:
         return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
 
 
+@dataclass(frozen=True, slots=True)
+class LonePrompt:
+    """A prompt of a pool, without answers.
+
+    Attributes:
+        prompt: The dialogue; its last turn is the user's.
+        source: Where it is from; free text.
+        repairs: As of a pair.
+        key: As of a pair.
+        place: As of a pair.
+    """
+
+    prompt: tuple[Message, ...]
+    source: str = ""
+    repairs: tuple[str, ...] = field(default=(), compare=False)
+    key: str | None = field(default=None, compare=False)
+    place: str = field(default="", compare=False)
+
+    @property
+    def pair_id(self) -> str:
+        """Identity of the prompt: 32 hexadecimal digits."""
+        turns = [[turn.role, turn.content] for turn in self.prompt]
+        text = json.dumps(turns, ensure_ascii=False)
+        return hashlib.sha256(text.encode("utf-8")).hexdigest()[:32]
+
+
 def prompt_key(prompt: Sequence[Message]) -> str:
     """Return the text by which a prompt is grouped: its first user turn.
 
     Dialogues that start with the same question and go on differently belong together.
+    A greeting is no question: while there are fewer than 16 letters and digits, the
+    next user turn is added.
     """
-    for turn in prompt:
-        if turn.role == "user":
-            return turn.content
-    return prompt[0].content if prompt else ""
+    turns = [turn.content for turn in prompt if turn.role == "user"]
+    if not turns:
+        return prompt[0].content if prompt else ""
+    key = turns[0]
+    for turn in turns[1:]:
+        if sum(map(str.isalnum, key)) >= _KEY_LENGTH:
+            break
+        key = f"{key}\n{turn}"
+    return key

@@ -2,80 +2,93 @@
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ser_kedro.errors import DataError
 from ser_kedro.preferences.demo_world.world import WorldParams, draw_pairs
-from ser_kedro.preferences.files import (
+from ser_kedro.preferences.files.find import (
     FoundFile,
     find_files,
     place_exists,
     read_records,
+    unread_files,
 )
-from ser_kedro.preferences.formats import FORMATS, BadRow, DropReason, last_turn_only
-from ser_kedro.preferences.hub import HUB, commit_of
-from ser_kedro.preferences.records import Raw, first_line
-from ser_kedro.preferences.schema import Pair
+from ser_kedro.preferences.files.hub import HUB, commit_of
+from ser_kedro.preferences.formats.reader import Dropped, How, Item, PairReader
+from ser_kedro.preferences.formats.recognise import AUTO, check_format, check_meanings
+from ser_kedro.preferences.formats.table import FORMATS, last_turn_only
+from ser_kedro.preferences.formats.votes import Reading
+from ser_kedro.preferences.records import first_line
+from ser_kedro.preferences.schema import LonePrompt, Pair
 from ser_kedro.store.fingerprints import hash_file
 from ser_kedro.store.layout import project_root
 
 WORLD = "demo_world"
-KNOWN_FORMATS = (*FORMATS, WORLD)
+KNOWN_FORMATS = (AUTO, *FORMATS, WORLD)
 
-Part = Literal["train", "test"]
+Part = Literal["train", "test", "pool"]
 
-
-@dataclass(frozen=True, slots=True)
-class Dropped:
-    """A row that was read and not used: why, where, and what exactly."""
-
-    reason: DropReason
-    place: str
-    detail: str
+__all__ = ["KNOWN_FORMATS", "WORLD", "Dropped", "Part", "PreferenceSource"]
 
 
 class PreferenceSource(BaseModel):
-    """Preference pairs of one format, in one place.
+    """Preference pairs of one format, in one place, and perhaps a pool without labels.
 
     Attributes:
         format: A name in ``KNOWN_FORMATS``.
         path: File, folder, URL or ``hub://`` place of the pairs; a relative path may
             also start at the project's root. Not for ``demo_world``.
         test_path: The same, of pairs kept for testing; ``None`` if there are none.
+        columns: Names of columns by what they mean (``formats.MEANINGS``).
+        preference: What the values of a column ``preference`` mean (``votes.Reading``);
+            guessed if ``None``.
+        pool_path: A place as ``path``, of answers without labels or of prompts alone.
+            Where it is given, all pairs of ``path`` keep their labels.
+        pool_format: A name in ``FORMATS``, or ``auto``.
+        pool_columns: As ``columns``, of the pool.
+        pool_labels: Labels that the pool has are not read (``ignore``), or kept for
+            evaluation alone (``audit``).
+        pool_pairs_per_prompt: Pairs at most that are formed of the answers in one row
+            of the pool.
         single_turn: Keep only the last user turn of every prompt.
         world: What ``demo_world`` is like; its own defaults if ``None``.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    format: str
+    format: str = AUTO
     path: str | None = None
     test_path: str | None = None
+    columns: dict[str, str] = {}
+    preference: Reading | None = None
+    pool_path: str | None = None
+    pool_format: str = AUTO
+    pool_columns: dict[str, str] = {}
+    pool_labels: Literal["ignore", "audit"] = "ignore"
+    pool_pairs_per_prompt: int = Field(default=1, ge=1)
     single_turn: bool = False
     world: WorldParams | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         """Refuse what cannot be read before anything is."""
-        if self.format not in KNOWN_FORMATS:
-            close = difflib.get_close_matches(self.format, KNOWN_FORMATS, 1, 0.4)
-            hint = f", did you mean {close[0]}?" if close else ""
-            known = ", ".join(KNOWN_FORMATS)
-            raise DataError(f"format={self.format!r}: unknown{hint} (known: {known})")
+        check_format(self.format, "format", KNOWN_FORMATS)
+        check_format(self.pool_format, "pool_format", (AUTO, *FORMATS))
+        check_meanings(self.columns, "data.columns")
+        check_meanings(self.pool_columns, "data.pool_columns")
         if self.format == WORLD:
-            if self.path is not None or self.test_path is not None:
+            given = self.path or self.test_path or self.pool_path
+            if given is not None:
                 raise DataError(
-                    f"path={self.path or self.test_path}: format={WORLD} reads no file;"
-                    f" give the format of yours ({', '.join(FORMATS)})"
+                    f"path={given}: format={WORLD} reads no file; give the format of"
+                    f" yours ({', '.join((AUTO, *FORMATS))})"
                 )
         elif self.path is None:
             raise DataError(
@@ -97,6 +110,17 @@ class PreferenceSource(BaseModel):
         return self.format == WORLD or self.test_path is not None
 
     @property
+    def has_pool(self) -> bool:
+        """Whether the pool comes separately, and no label has to be hidden."""
+        return self.pool_path is not None
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        """Parts that come separately."""
+        has = {"train": True, "test": self.has_test, "pool": self.has_pool}
+        return tuple(part for part in ("train", "test", "pool") if has[part])
+
+    @property
     def identity(self) -> str:
         """Hash of the content and of how it is read, 32 hexadecimal digits.
 
@@ -109,31 +133,68 @@ class PreferenceSource(BaseModel):
         if self.format == WORLD:
             content: object = (self.world or WorldParams()).model_dump(mode="json")
         else:
-            content = [self._content("train")]
-            if self.has_test:
-                content.append(self._content("test"))
-        text = json.dumps([self.format, self.single_turn, content], sort_keys=True)
+            content = {part: self._content(part) for part in self.parts}
+        places = {"path", "test_path", "pool_path", "world"}
+        how = self.model_dump(mode="json", exclude=places)
+        text = json.dumps([how, content], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def pairs(self, part: Part) -> Iterator[Pair | Dropped]:
+    def read(self, part: Part) -> PairReader:
+        """Begin to read a part that lies in files.
+
+        Raises:
+            DataError: If the place cannot be read, or holds no known format.
+        """
+        place = self.place(part)
+        pool = part == "pool"
+        how = How(
+            format=self.pool_format if pool else self.format,
+            columns=self.pool_columns if pool else self.columns,
+            preference=self.preference,
+            pool=pool,
+            labels=self.pool_labels,
+            limit=self.pool_pairs_per_prompt,
+        )
+        return PairReader(read_records(place, part), how, self.name(part))
+
+    def items(self, part: Part, reader: PairReader | None) -> Iterator[Item]:
         """Stream the pairs of a part, and what is dropped between them.
 
         Args:
-            part: ``train`` or ``test``.
+            part: One of ``parts``.
+            reader: From ``read``; ``None`` for the demo world.
+        """
+        if reader is None:
+            half: Literal["train", "test"] = "test" if part == "test" else "train"
+            return iter(draw_pairs(self.world or WorldParams(), half))
+        return map(_last_turn, reader) if self.single_turn else iter(reader)
+
+    def pairs(self, part: Part) -> Iterator[Item]:
+        """Stream the pairs of a part, and what is dropped between them.
+
+        Args:
+            part: One of ``parts``.
 
         Raises:
             DataError: If the place cannot be read, or there is no such part.
         """
-        items: Iterator[Pair | Dropped]
+        return self.items(part, None if self.format == WORLD else self.read(part))
+
+    def unread(self, part: Part) -> list[tuple[str, str]]:
+        """Return the files of a part's folder that are not read, and why."""
         if self.format == WORLD:
-            items = draw_pairs(self.world or WorldParams(), part)
-        else:
-            items = self._parse(read_records(self.place(part)))
-        return map(_last_turn, items) if self.single_turn else items
+            return []
+        return unread_files(self.place(part), part)
 
     def exists(self) -> bool:
         """Whether the pairs are there, as far as can be said without the hub."""
         return self.format == WORLD or place_exists(self.place("train"))
+
+    def name(self, part: Part) -> str:
+        """Return what messages call a part."""
+        if self.format == WORLD:
+            return f"{WORLD} ({part})"
+        return f"{self._path(part)} ({part})"
 
     def place(self, part: Part) -> str:
         """Return where a part lies; ``demo_world`` lies nowhere.
@@ -141,40 +202,36 @@ class PreferenceSource(BaseModel):
         Raises:
             DataError: If there is no such place.
         """
-        path = self.path if part == "train" else self.test_path
+        path = self._path(part)
         if path is None:
             raise DataError(f"format={self.format}: no path given for the {part} split")
         return _resolve(path)
 
-    def _parse(self, raws: Iterator[Raw]) -> Iterator[Pair | Dropped]:
-        parse = FORMATS[self.format]
-        for raw in raws:
-            if raw.record is None:
-                reason = raw.reason or DropReason.wrong_types
-                yield Dropped(reason, raw.place, raw.detail)
-                continue
-            try:
-                for pair in parse(raw.record):
-                    yield replace(pair, place=raw.place)
-            except BadRow as bad:
-                yield Dropped(bad.reason, raw.place, bad.detail)
+    def _path(self, part: Part) -> str | None:
+        paths = {"train": self.path, "test": self.test_path, "pool": self.pool_path}
+        return paths[part]
 
     def _content(self, part: Part) -> list[str]:
         place = self.place(part)
         if place.startswith(HUB):
             return [place, str(commit_of(place))]
-        return sorted(_fingerprint(file, place) for file in find_files(place))
+        return sorted(
+            _fingerprint(file, place) for file in find_files(place, part).files
+        )
 
 
-def _last_turn(item: Pair | Dropped) -> Pair | Dropped:
-    return last_turn_only(item) if isinstance(item, Pair) else item
+def _last_turn(item: Item) -> Item:
+    if isinstance(item, Pair):
+        return last_turn_only(item)
+    return last_turn_only(item) if isinstance(item, LonePrompt) else item
 
 
 def _resolve(path: str) -> str:
     if "://" in path:
         return path
     local = Path(path).expanduser()
-    if not local.is_absolute() and not local.exists():
+    bare = Path(str(local).partition("?")[0])  # FOLDER?split=test
+    if not local.is_absolute() and not bare.exists():
         local = project_root() / local
     return str(local.absolute())
 

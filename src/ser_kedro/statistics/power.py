@@ -54,6 +54,26 @@ def smallest_difference(
     return float(quantiles * contrast.error)
 
 
+def of_one_run(groups: NDArray[np.str_], params: StatisticsParams) -> float:
+    """Return the difference that one run's test pairs are enough to find.
+
+    What two models differ by is guessed (``Guess``); other seeds are not thought of.
+
+    Args:
+        groups: Prompt group of each test pair, shape ``(n,)``.
+        params: Confidence and power.
+
+    Returns:
+        A difference in accuracy, at most 1; 1 where there is one prompt alone.
+    """
+    prompts = len(np.unique(groups))
+    if prompts < 2:
+        return 1.0
+    known = Guess(seed_deviation=0).components(len(groups) / prompts)
+    contrast = known.contrast(1, prompts, crossed=False)
+    return min(1.0, smallest_difference(contrast, params))
+
+
 def before(
     groups: NDArray[np.str_],
     *,

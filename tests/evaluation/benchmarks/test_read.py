@@ -3,15 +3,13 @@
 import gzip
 import json
 from collections import Counter
-from typing import get_args
 
 import pytest
 from pydantic import ValidationError
 
 from ser_kedro.errors import DataError
-from ser_kedro.evaluation.benchmarks.params import BENCHMARKS, Benchmark, Format
+from ser_kedro.evaluation.benchmarks.params import Benchmark
 from ser_kedro.evaluation.benchmarks.read import read_items
-from ser_kedro.preferences.formats import FORMATS
 from ser_kedro.preferences.schema import Message
 
 REWARD_BENCH = [
@@ -138,12 +136,37 @@ def test_a_place_that_is_not_there(tmp_path):
 
 
 def test_an_unknown_format(tmp_path):
-    with pytest.raises(ValidationError, match="Input should be .*'reward_bench'"):
+    with pytest.raises(DataError, match="did you mean reward_bench"):
         Benchmark(name="t", format="rewardbench", path=str(tmp_path))
 
 
-def test_it_knows_every_format_of_preference_data():
-    assert set(get_args(Format)) == {*FORMATS, *BENCHMARKS}
+def test_missing_ids_and_messages(tmp_path):
+    rows = [
+        {
+            **{"prompt": "Name a tree.", "subset": "mine"},
+            "chosen": [
+                {"role": "user", "content": "Name a tree."},
+                {"role": "assistant", "content": "Oak."},
+            ],
+            "rejected": [
+                {"role": "user", "content": "Name a tree."},
+                {"role": "assistant", "content": "Fish."},
+            ],
+        },
+        {**REWARD_BENCH[0], "prompt": [{"role": "system", "content": "Be brief."}]},
+    ]
+    (item,), dropped = read(write(tmp_path, rows), "reward_bench")
+
+    assert (item.right, item.wrong) == (("Oak.",), ("Fish.",))
+    assert len(item.name) == 32
+    assert dropped == {"missing_keys": 1}
+
+
+def test_half_surrogates_are_replaced(tmp_path):
+    rows = [{**REWARD_BENCH[0], "rejected": "\ud83d"}]
+    (item,), _ = read(write(tmp_path, rows), "reward_bench")
+
+    assert item.wrong == ("\N{REPLACEMENT CHARACTER}",)
 
 
 def test_it_counts_by_its_content(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 from pydantic import (
     BaseModel,
@@ -14,19 +14,11 @@ from pydantic import (
     model_validator,
 )
 
+from ser_kedro.preferences.formats.recognise import AUTO, check_format
+from ser_kedro.preferences.formats.table import FORMATS
 from ser_kedro.preferences.source import PreferenceSource
 
 BENCHMARKS = ("reward_bench", "reward_bench_2", "rm_bench")
-Format = Literal[
-    "pairs",
-    "hh",
-    "ser",
-    "scored",
-    "upvoted",
-    "reward_bench",
-    "reward_bench_2",
-    "rm_bench",
-]
 
 
 class Benchmark(BaseModel):
@@ -34,23 +26,26 @@ class Benchmark(BaseModel):
 
     Attributes:
         name: What reports call it.
-        format: A format of preference data, or a benchmark: ``reward_bench``,
-            ``reward_bench_2``, ``rm_bench``.
+        format: A format of preference data, ``auto``, or a benchmark:
+            ``reward_bench``, ``reward_bench_2``, ``rm_bench``.
         path: File, folder, URL or ``hub://`` place, as of preference data.
 
     Raises:
         ValueError: If nothing is at ``path``.
+        DataError: If the format is not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(min_length=1)
-    format: Format
+    format: str = AUTO
     path: str = Field(min_length=1)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        """Refuse a place that is not there before anything is trained."""
+        """Refuse what cannot be read before anything is trained."""
+        if self.format not in BENCHMARKS:
+            check_format(self.format, "format", (*BENCHMARKS, AUTO, *FORMATS))
         if not self.source.exists():
             raise ValueError(
                 f"{self.path} is not there; give the file, folder, URL or"

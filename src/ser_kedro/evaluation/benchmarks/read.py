@@ -9,20 +9,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from ser_kedro.errors import DataError
 from ser_kedro.evaluation.benchmarks.params import Benchmark
-from ser_kedro.preferences.files import read_records
-from ser_kedro.preferences.records import (
-    BadRow,
-    DropReason,
-    Record,
-    Turns,
-    present,
-    read_prompt,
-    read_text,
-)
+from ser_kedro.preferences.files.find import read_records
+from ser_kedro.preferences.formats.answers import check_asked
+from ser_kedro.preferences.formats.fields import Fields
+from ser_kedro.preferences.formats.reader import Dropped
+from ser_kedro.preferences.formats.table import FORMATS
+from ser_kedro.preferences.formats.turns import Turns
+from ser_kedro.preferences.records import BadRow, DropReason, Record
 from ser_kedro.preferences.schema import Pair, prompt_key
 
 _STYLES = 3
@@ -83,13 +79,13 @@ def _pairs(test: Benchmark, dropped: Counter[str]) -> Iterator[Item]:
         if isinstance(pair, Pair):
             sides = (pair.chosen,), (pair.rejected,)
             yield Item(pair.pair_id, pair.source, pair.prompt, *sides)
-        else:
+        elif isinstance(pair, Dropped):
             dropped[str(pair.reason)] += 1
 
 
 def _benchmark(test: Benchmark, dropped: Counter[str]) -> Iterator[Item]:
     parse = _PARSERS[test.format]
-    for raw in read_records(test.source.place("train")):
+    for raw in read_records(test.source.place("train"), "test"):
         if raw.record is None:
             dropped[str(raw.reason or DropReason.wrong_types)] += 1
             continue
@@ -101,42 +97,40 @@ def _benchmark(test: Benchmark, dropped: Counter[str]) -> Iterator[Item]:
 
 def _reward_bench(record: Record) -> Item:
     """Read ``prompt``, ``chosen``, ``rejected``, ``subset`` and ``id``."""
-    chosen, rejected = read_text(record, "chosen"), read_text(record, "rejected")
-    return _item(record, read_text(record, "subset"), (chosen,), (rejected,))
-
-
-def _reward_bench_2(record: Record) -> Item:
-    """Read ``prompt``, lists ``chosen`` and ``rejected``, ``subset`` and ``id``."""
-    sides = _texts(record, "chosen"), _texts(record, "rejected")
-    return _item(record, read_text(record, "subset"), *sides)
+    return _item(record, "subset")
 
 
 def _rm_bench(record: Record) -> Item:
     """Read ``prompt``, ``chosen`` and ``rejected`` in three styles, and ``domain``."""
-    sides = _texts(record, "chosen"), _texts(record, "rejected")
-    if any(len(side) != _STYLES for side in sides):
+    item = _item(record, "domain")
+    if any(len(side) != _STYLES for side in (item.right, item.wrong)):
         raise BadRow(DropReason.wrong_types, "three styles of each answer are needed")
-    return _item(record, read_text(record, "domain"), *sides)
+    return item
 
 
 _PARSERS: dict[str, Callable[[Record], Item]] = {
     "reward_bench": _reward_bench,
-    "reward_bench_2": _reward_bench_2,
+    "reward_bench_2": _reward_bench,
     "rm_bench": _rm_bench,
 }
 
 
-def _item(
-    record: Record, subset: str, right: tuple[str, ...], wrong: tuple[str, ...]
-) -> Item:
-    prompt, _ = read_prompt(record, "prompt")
-    return Item(str(present(record, "id")), subset, prompt, right, wrong)
-
-
-def _texts(record: Record, key: str) -> tuple[str, ...]:
-    value: Any = present(record, key)
-    if not isinstance(value, list) or not value:
-        raise BadRow(DropReason.wrong_types, f"{key} is no list of answers")
-    if not all(isinstance(text, str) for text in value):
-        raise BadRow(DropReason.wrong_types, f"{key} holds something else than texts")
-    return tuple(value)
+def _item(record: Record, subset: str) -> Item:
+    """Read an item; one without an ``id`` is named by its prompt and answers."""
+    answers, _ = FORMATS["pairs"].read(record)
+    scores = answers.scores or ()
+    sides = [
+        tuple(
+            text
+            for text, score in zip(answers.texts, scores, strict=True)
+            if (score > 0.5) is right
+        )
+        for right in (True, False)
+    ]
+    # An empty wrong answer is one of the benchmark's.
+    check_asked(answers.prompt)
+    name = record.get("id")
+    if name is None:
+        name = Pair(answers.prompt, sides[0][0], sides[1][0]).pair_id
+    named = Fields(record, {"subset": (subset,)})
+    return Item(str(name), named.text("subset"), answers.prompt, *sides)

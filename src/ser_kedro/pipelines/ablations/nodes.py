@@ -10,6 +10,7 @@ from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.models.params import ModelParams
 from ser_kedro.pipelines.self_evolve.loops import max_loops
+from ser_kedro.policy.pool_params import PoolParams
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.policy_evaluation.params import PolicyEvaluationParams
 from ser_kedro.preferences.source import PreferenceSource
@@ -26,6 +27,7 @@ def gather_settings(
     data_split: SplitParams,
     model: ModelParams,
     sft: SftParams,
+    pool: PoolParams,
     reward: RewardParams,
     self_evolve: EvolutionParams,
     ablations: AblationParams,
@@ -38,6 +40,7 @@ def gather_settings(
         data_split,
         model,
         sft,
+        pool,
         reward,
         self_evolve,
         ablations,

@@ -13,6 +13,7 @@ _SECTIONS = (
     "data_split",
     "model",
     "sft",
+    "pool",
     "reward",
     "self_evolve",
     "ablations",

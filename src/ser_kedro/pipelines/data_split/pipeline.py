@@ -9,6 +9,7 @@ PARTS = (
     "labeled_pairs",
     "validation_pairs",
     "unlabeled_pairs",
+    "pool_prompts",
     "audit_labels",
     "test_pairs",
     "ppo_prompts",

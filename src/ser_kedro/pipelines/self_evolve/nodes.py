@@ -17,13 +17,13 @@ def begin(
     sft_model: ModelRef,
     labeled_pairs: TableRef,
     validation_pairs: TableRef,
-    unlabeled_pairs: TableRef,
+    pool_pairs: TableRef,
 ) -> EvolutionState:
     """Start from the seed model and the whole pool."""
     data = EvolutionData(
         labeled_pairs=labeled_pairs,
         validation_pairs=validation_pairs,
-        unlabeled_pairs=unlabeled_pairs,
+        unlabeled_pairs=pool_pairs,
         sft_model=sft_model,
     )
     return begin_state(data, seed_reward_model)

@@ -70,7 +70,7 @@ def create_pipeline() -> Pipeline:
             "sft_model": "sft_model",
             "labeled_pairs": "labeled_pairs",
             "validation_pairs": "validation_pairs",
-            "unlabeled_pairs": "unlabeled_pairs",
+            "pool_pairs": "pool_pairs",
         },
         outputs=loop_dataset(0, "evolution_state"),
         name="begin",

@@ -1,0 +1,1 @@
+"""What is found at a place, as raw records."""

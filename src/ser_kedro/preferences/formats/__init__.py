@@ -1,0 +1,1 @@
+"""What a record says: formats of preference data, recognised and read."""
