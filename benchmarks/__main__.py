@@ -27,7 +27,7 @@ NAMES = (
     "ppo",
     "ppo_full",
     "tuning",
-    "prompt_groups",
+    "splitting",
 )
 LIBRARIES = ("torch", "transformers", "trl", "tokenizers")
 RESULTS = ROOT / "benchmarks" / "results"  # kept, so that a part can be redone alone

@@ -19,6 +19,7 @@ from pydantic import SecretStr
 
 from ser_kedro.configuration import ProjectConfigLoader
 from ser_kedro.errors import DataError
+from ser_kedro.evaluation.benchmarks.read import check_items
 from ser_kedro.launch.command import check_installed
 from ser_kedro.store.layout import PROJECT_VARIABLE
 
@@ -26,6 +27,7 @@ SUMMARY = "evolution_summary"
 JUDGE = "judge"
 LAUNCHER = "params:launcher"
 MODEL = "params:model"
+EVALUATION = "params:evaluation"
 # The tag of the node that reads the raw data to their end.
 READS_DATA = "reads_data"
 # What earlier runs leave, unlike the raw data.
@@ -63,7 +65,8 @@ class ProjectHooks:
         """Refuse a run that could not finish.
 
         Raises:
-            DataError: If an input has no version, or refers to what is gone.
+            DataError: If an input has no version, or refers to what is gone; if a
+                benchmark cannot be read.
             ModelError: If some stage could not use the model.
             ParameterError: If the launcher's software is missing.
         """
@@ -72,6 +75,9 @@ class ProjectHooks:
             check_installed(catalog.load(LAUNCHER))
         if MODEL in inputs:
             _check_model(pipeline, catalog)
+        if EVALUATION in inputs:
+            for test in catalog.load(EVALUATION).benchmarks:
+                check_items(test)
         for name in sorted(inputs):
             dataset = catalog.get(name)
             if isinstance(dataset, _MADE) and not dataset.exists():

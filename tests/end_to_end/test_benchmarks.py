@@ -63,3 +63,14 @@ def test_that_are_not_there_are_said_at_once(project, kedro):
     assert last.startswith("Error: evaluation.benchmarks.1=")
     assert "mine.jsonl is not there; give the file" in last
     assert "Traceback" not in done.stderr
+
+
+def test_that_cannot_be_read_are_said_before_anything_runs(project, kedro):
+    rows = [{"prompt": "Hello?", "text": "Hi."}]
+    (project / "styles.jsonl").write_text(json.dumps(rows[0]) + "\n", "utf-8")
+    done = kedro(*EVALUATE, cwd=project)
+    assert done.returncode == 2
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: evaluation.benchmarks styles: no usable row in")
+    assert "(1 missing_keys)" in last
+    assert "Running node" not in done.stderr

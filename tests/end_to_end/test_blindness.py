@@ -18,7 +18,7 @@ PARAMS = (
     "self_evolve.tau_low=0.49,self_evolve.standard_errors=0,evaluation.resamples=200"
 )
 # Any of these would tell training which answer of an unlabelled pair was preferred.
-ORDER_LEAK = ("split_job.py", "\n\ndef chosen_first(*_, **__):\n    return True\n")
+ORDER_LEAK = ("split_tables.py", "\n\ndef chosen_first(*_, **__):\n    return True\n")
 IDENTITY_LEAK = (
     "schema.py",
     "\n\nPair.pair_id = property(lambda self:"

@@ -52,8 +52,10 @@ def line_of(kedro, project):
     [
         ("path=nosuch.jsonl,format=pairs", ["nosuch.jsonl", "no such file"]),
         ("path=good.jsonl,format=pears", ["format='pears'", "did you mean pairs?"]),
-        ("path=good.jsonl", ["path=good.jsonl", "format is missing"]),
-        ("format=pairs", ["path is missing"]),
+        ("path=good.jsonl,pool_format=pears", ["pool_format='pears'", "mean pairs?"]),
+        ("path=good.jsonl,pool_path=nosuch.jsonl", ["nosuch.jsonl", "no such file"]),
+        ("path=good.jsonl,data.columns.promt=q", ["columns='promt'", "mean prompt?"]),
+        ("format=pairs", ["no data yet", "--params path=FILE"]),
         ("path=good.jsonl,format=demo_world", ["demo_world reads no file"]),
         ("path=odd.jsonl,format=pairs", ["odd.jsonl:1", "missing_keys", "chosen"]),
         ("path=empty.jsonl,format=pairs", ["empty.jsonl"]),
@@ -75,7 +77,7 @@ def test_own_data(line_of, params, said):
 
 def test_own_data_not_yet_given(line_of):
     line = line_of(*RUN, "--env", "own")
-    assert "no data yet" in line and "--params path=FILE,format=FORMAT" in line
+    assert "no data yet" in line and "--params path=FILE" in line
 
 
 @pytest.mark.parametrize(
@@ -168,7 +170,7 @@ def test_loops_of_the_graph(line_of, loops):
         ("seed: abc", ["seed=abc:", "whole number"]),
         ("data: {world: {pear: 3}}", ["data.world.pear:", "world.pairs?"]),
         ("data: {format: pairs}", ["conf/mine: data.format:", "no such parameter"]),
-        ("format: pears", ["format='pears'", "did you mean pairs?"]),
+        ("format: pears\npath: x", ["format='pears'", "did you mean pairs?"]),
     ],
 )
 def test_files_in_conf(line_of, project, text, said):

@@ -51,7 +51,7 @@ def test_shows_the_layers_in_order(graph):
 
 def test_shows_every_pipeline(graph):
     names = {pipeline["name"] for pipeline in graph["pipelines"]}
-    stages = {"data_split", "sft", "seed_rm", "self_evolve", "evaluation"}
+    stages = {"data_split", "sft", "seed_rm", "pool", "self_evolve", "evaluation"}
     policy = {"policy", "ppo", "policy_evaluation", "policy_comparison"}
     others = {"__default__", "loops", "ablations", "label_efficiency", "results"}
     assert stages | policy | others == names

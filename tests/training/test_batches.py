@@ -25,6 +25,7 @@ def rows():
                 "rejected_ids": ids(random.integers(1, 20)),
                 "weight": float(i),
                 "soft_label": 1.0,
+                "margin": 0.0,
             }
             for i in range(48)
         ]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ser_kedro.errors import DataError
 from ser_kedro.evaluation.benchmarks.params import Benchmark
 from ser_kedro.preferences.files.find import read_records
+from ser_kedro.preferences.files.hub import HUB
 from ser_kedro.preferences.formats.answers import check_asked
 from ser_kedro.preferences.formats.fields import Fields
 from ser_kedro.preferences.formats.reader import Dropped
@@ -72,6 +73,18 @@ def read_items(test: Benchmark, dropped: Counter[str]) -> Iterator[Item]:
             f"evaluation.benchmarks {test.name}: no usable row in {test.path} as"
             f" {test.format} ({reasons}); check format and path"
         )
+
+
+def check_items(test: Benchmark) -> None:
+    """Check that a test set can be read, before anything is trained.
+
+    A place on the hub is not asked: what is finished may be reused without a network.
+
+    Raises:
+        DataError: If the place cannot be read, or no row of it is of any use.
+    """
+    if not test.path.startswith(HUB):
+        next(read_items(test, Counter()))
 
 
 def _pairs(test: Benchmark, dropped: Counter[str]) -> Iterator[Item]:
