@@ -28,7 +28,7 @@ def test_names_and_counts(look):
     columns = "prompt=frage,chosen=besser,rejected=schlechter"
     done = look("pairs.jsonl", "--columns", columns)
     assert done.returncode == 0, done.stderr
-    assert "columns as given: prompt=frage, chosen=besser" in done.stdout
+    assert "columns as given, with prompt=frage, chosen=besser" in done.stdout
     assert "100.0% of 5" in done.stdout
     assert "user: Why 0?\npreferred> A long answer.\nother> Short." in done.stdout
 

@@ -6,7 +6,7 @@ import pytest
 
 from ser_kedro.errors import DataError
 from ser_kedro.preferences.formats.recognise import recognise
-from ser_kedro.preferences.formats.table import FORMATS, BadRow, mapped
+from ser_kedro.preferences.formats.table import BadRow, implied
 from ser_kedro.preferences.schema import Message, Pair
 
 ASK = Message("user", "Why?")
@@ -403,6 +403,13 @@ def test_known_data_sets(name):
     assert read(record) == Pair((ASK,), "g", "b", margin=margin)
 
 
+@pytest.mark.parametrize("names", [("answer_0", "answer_1"), ("answer_1", "answer_2")])
+def test_answers_counted_from_0_or_from_1(names):
+    record = {"prompt": "Why?", **dict(zip(names, "gb", strict=True)), "label": "a"}
+
+    assert read(record) == PLAIN
+
+
 def test_arena_with_lists_in_texts():
     record = {
         "prompt": '["Why?"]',
@@ -512,7 +519,28 @@ class TestColumns:
 
         assert unused({**record, **more}) == ["instruction", "notes", "list"]
 
-    def test_kind_of_format(self):
-        assert mapped({"response_a": "x"}).shape is FORMATS["compared"].shape
-        assert mapped({"responses": "x"}).shape is FORMATS["scored"].shape
-        assert mapped({"response": "x"}).joined
+    def test_other_columns_of_a_format_that_is_recognised(self):
+        record, _ = NAMED["pku_saferlhf"]
+        safer = {"preference": "safer_response_id"}
+
+        assert read(record, format="pku_saferlhf", columns=safer).chosen == "b"
+        renamed = {"prompt": "frage"}
+        record = {"frage": "Why?", "chosen": "g", "rejected": "b"}
+        assert (found(record, columns=renamed).name, read(record, columns=renamed)) == (
+            "pairs",
+            PLAIN,
+        )
+
+    @pytest.mark.parametrize(
+        ("columns", "name"),
+        [
+            ({"rejected": "x"}, "pairs"),
+            ({"prompt": "q", "response_a": "x"}, "compared"),
+            ({"responses": "x"}, "scored"),
+            ({"score": "x"}, "rated"),
+            ({"prompt": "x", "source": "y"}, None),
+            ({}, None),
+        ],
+    )
+    def test_columns_may_imply_a_format(self, columns, name):
+        assert implied(columns) == name

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ser_kedro.errors import DataError
 from ser_kedro.preferences.formats.fields import Fields
 from ser_kedro.preferences.formats.shapes import read_two
-from ser_kedro.preferences.formats.table import FORMATS, MEANINGS, Format, mapped
+from ser_kedro.preferences.formats.table import FORMATS, MEANINGS, Format, implied
 from ser_kedro.preferences.formats.votes import Reading, guess_reading
 from ser_kedro.preferences.records import Record
 
@@ -24,7 +24,7 @@ class Recognised:
     """How the records of a place are read.
 
     Attributes:
-        name: Of the format; ``columns`` where the user named them.
+        name: Of the format.
         form: The format, its style settled.
         why: What it was recognised by, in words.
     """
@@ -53,14 +53,16 @@ def recognise(
     Raises:
         DataError: If no format fits.
     """
-    if columns:
-        form = mapped(columns) if wanted == AUTO else _renamed(FORMATS[wanted], columns)
-        found = Recognised("columns", form, f"columns as given: {_named(columns)}")
-        _check_columns(sample, columns, place)
-    elif wanted != AUTO:
-        found = Recognised(wanted, FORMATS[wanted], "format as given")
-    else:
+    _check_columns(sample, columns, place)
+    name = implied(columns) if wanted == AUTO else wanted
+    if name is None:
         found = _guess(sample, place)
+    else:
+        given = "columns" if wanted == AUTO else "format"
+        found = Recognised(name, FORMATS[name], f"{given} as given")
+    if columns:
+        why = f"{found.why}, with {_named(columns)}"
+        found = Recognised(found.name, found.form.renamed(columns), why)
     form, notes = _settled(found.form, sample, preference)
     return Recognised(found.name, form, "; ".join([found.why, *notes]))
 
@@ -145,19 +147,6 @@ def _repeats(form: Format, sample: Sequence[Record]) -> bool:
                 all(isinstance(text, str) and text.startswith(prompt) for text in texts)
             )
     return len(found) > 1 and sum(found) >= 0.9 * len(found)
-
-
-def _renamed(form: Format, columns: Mapping[str, str]) -> Format:
-    extra = mapped(columns).columns
-    return Format(
-        form.about,
-        form.shape,
-        {**form.columns, **{name: extra[name] for name in columns}},
-        form.needs,
-        form.style,
-        form.prepare,
-        form.joined,
-    )
 
 
 def _check_columns(

@@ -55,43 +55,18 @@ _PAIR: Columns = {
 }
 _TWO: Columns = {
     **_COMMON,
+    # Counted from 0 or from 1: whichever there is.
     "response_a": (
-        *(
-            "response_a",
-            "response_A",
-            "answer_a",
-            "completion_a",
-            "output_a",
-            "response1",
-        ),
-        *(
-            "response_1",
-            "answer1",
-            "answer_1",
-            "output_1",
-            "completion_1",
-            "response_0",
-        ),
-        *("answer_0", "output_0", "completion_0"),
+        *("response_a", "response_A", "answer_a", "completion_a", "output_a"),
+        *("response_0", "answer_0", "completion_0", "output_0"),
+        *("response1", "response_1", "answer1", "answer_1"),
+        *("completion_1", "output_1"),
     ),
     "response_b": (
-        *(
-            "response_b",
-            "response_B",
-            "answer_b",
-            "completion_b",
-            "output_b",
-            "response2",
-        ),
-        *(
-            "response_2",
-            "answer2",
-            "answer_2",
-            "output_2",
-            "completion_2",
-            "response_1",
-        ),
-        *("answer_1", "output_1", "completion_1"),
+        *("response_b", "response_B", "answer_b", "completion_b", "output_b"),
+        *("response2", "response_2", "answer2", "answer_2"),
+        *("completion_2", "output_2"),
+        *("response_1", "answer_1", "completion_1", "output_1"),
     ),
     "preference": ("preference", "label", "winner", "choice", "better", "preferred"),
     "score_a": ("score_a", "score_A", "score_0", "rating_a"),
@@ -155,6 +130,11 @@ class Format:
             return False
         fields = self.fields(record)
         return all(fields.get(name) is not None for name in self.needs)
+
+    def renamed(self, columns: Mapping[str, str]) -> Format:
+        """Return the format with some of its columns under other names."""
+        named = {meaning: (column,) for meaning, column in columns.items()}
+        return replace(self, columns={**self.columns, **named}, mark=None)
 
     def styled(self, **changes: Any) -> Format:
         """Return the format with another style."""
@@ -363,16 +343,19 @@ MEANINGS = (
 )
 
 
-def mapped(columns: Mapping[str, str]) -> Format:
-    """Return the format of records whose columns a user has named.
+_IMPLIED = {
+    "pairs": {"chosen", "rejected"},
+    "compared": {"response_a", "response_b", "preference", "score_a", "score_b"},
+    "scored": {"responses", "scores"},
+    "rated": {"response", "score"},
+}
+
+
+def implied(columns: Mapping[str, str]) -> str | None:
+    """Return the format that a user means by naming columns, if they say so much.
 
     Args:
         columns: Names of columns by what they mean (``MEANINGS``).
     """
-    kinds = (("chosen", "pairs"), ("response_a", "compared"), ("responses", "scored"))
-    name = next((name for key, name in kinds if key in columns), None)
-    if name is None:
-        name = "rated" if "response" in columns else "pairs"
-    form = FORMATS[name]
-    named = {meaning: (column,) for meaning, column in columns.items()}
-    return replace(form, columns={**form.columns, **named})
+    fitting = (name for name, meanings in _IMPLIED.items() if meanings & set(columns))
+    return next(fitting, None)
