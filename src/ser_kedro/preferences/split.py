@@ -28,6 +28,7 @@ Part = Literal["test", "sft", "labeled", "validation", "unlabeled", "ppo"]
 PARTS: tuple[Part, ...] = get_args(Part)
 IN_TEST_SET = -1
 IN_VALIDATION_SET = -2
+_HELD_OUT: tuple[Part, ...] = ("test", "validation")
 # Share of the rows above which a group is reported, and a single prompt is split.
 LARGE = 0.2
 # What is split as a whole: its kind ("group" or "pair"), and its name.
@@ -167,13 +168,7 @@ def assign(
     parts = np.full(len(keys), IN_TEST_SET, np.int8)
     parts[free] = filled
     whole = np.array([text not in parted for text in texts[: len(keys)]], bool)
-    held = {
-        IN_VALIDATION_SET: mine[whole & (parts == PARTS.index("validation"))],
-        IN_TEST_SET: np.r_[theirs, mine[whole & (parts == PARTS.index("test"))]],
-    }
-    pool_parts = np.full(len(pool), PARTS.index("unlabeled"), np.int8)
-    for reason, groups_out in held.items():
-        pool_parts[np.isin(pool, groups_out)] = reason
+    held = {part: mine[whole & (parts == PARTS.index(part))] for part in _HELD_OUT}
     found = Assignment(
         parts=parts,
         groups=[names[number] for number in mine],
@@ -185,11 +180,21 @@ def assign(
             SplitPrompt(_shown(prompt, keys, texts), rows)
             for prompt, rows in parted.items()
         ),
-        pool_parts=pool_parts,
+        pool_parts=_pool_parts(pool, np.r_[theirs, held["test"]], held["validation"]),
         pool_groups=[names[number] for number in pool],
     )
     _warn(found)
     return found
+
+
+def _pool_parts(
+    pool: NDArray[np.int64], test: NDArray[np.int64], validation: NDArray[np.int64]
+) -> NDArray[np.int8]:
+    """Return where each row of a pool goes, by the groups that are held out."""
+    parts = np.full(len(pool), PARTS.index("unlabeled"), np.int8)
+    parts[np.isin(pool, validation)] = IN_VALIDATION_SET
+    parts[np.isin(pool, test)] = IN_TEST_SET
+    return parts
 
 
 def _fill_parts(
