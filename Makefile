@@ -9,10 +9,10 @@ demo: .venv/ready  ## run self-evolution on the embedded demo
 	$(RUN) self_evolve
 
 test: .venv/ready  ## run the tests
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: .venv/ready  ## run the tests that need no training and no processes
-	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile -m "not slow and not end_to_end"
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not end_to_end"
 
 check: .venv/ready  ## lint, types, layers
 	$(BIN)/ruff check .
