@@ -53,7 +53,7 @@ MUTATIONS = (
     Mutation(
         "M1",
         "responses of the pool are sorted, never swapped",
-        "preferences/split.py",
+        "preferences/keyed.py",
         "return (chosen < rejected) != swap",
         "return chosen < rejected",
         ("preferences/test_split.py", "preferences/test_split_job.py"),
