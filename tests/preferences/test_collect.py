@@ -173,6 +173,7 @@ class TestErrors:
 
 class TestCheckPairs:
     good = {
+        "annotators": "",
         "pair_id": "0" * 32,
         "prompt": [{"role": "user", "content": "Why?"}],
         "chosen": "g",

@@ -28,6 +28,7 @@ def record(pair):
         "prompt": pair.prompt[0].content,
         "chosen": pair.chosen,
         "rejected": pair.rejected,
+        **({"annotator": pair.annotator} if pair.annotator else {}),
     }
 
 
@@ -163,11 +164,16 @@ def test_a_pool_of_the_test_sets_prompts(tmp_path):
 
 def test_votes_of_annotators_reach_the_tables(tmp_path):
     doubted = [replace(p, chosen=p.rejected, rejected=p.chosen) for p in LABELLED]
+    said = {"ann": LABELLED, "bob": LABELLED, "cleo": doubted}
+    votes = [
+        replace(pair, annotator=name) for name, pairs in said.items() for pair in pairs
+    ]
 
-    made = split(tmp_path / "split", [*LABELLED * 3, *doubted], map(answers, POOL))
+    made = split(tmp_path / "split", [*votes, *LABELLED], map(answers, POOL))
 
     names = ("sft_pairs", "labeled_pairs", "validation_pairs", "test_pairs")
     rows = [row for name in names for row in made[name]]
     right = {pair.pair_id: pair.chosen for pair in LABELLED}
     assert {row["soft_label"] for row in rows} == {0.75}
+    assert {row["annotators"] for row in rows} == {"ann, bob, cleo"}
     assert all(row["chosen"] == right[row["pair_id"]] for row in rows)

@@ -18,8 +18,8 @@ def check_pairs(batch: pa.RecordBatch, schema: pa.Schema) -> None:
     """Check a batch of pairs against what its schema cannot say.
 
     Nothing may be null but ``soft_label`` and ``margin``, which may be NaN. Texts (but
-    for ``source``, ``key`` and ``place``) and prompts may not be empty, a ``pair_id``
-    has 32 hexadecimal digits, and the two responses of a pair differ.
+    for ``source``, ``key``, ``place`` and ``annotators``) and prompts may not be empty,
+    a ``pair_id`` has 32 hexadecimal digits, and the two responses of a pair differ.
 
     Args:
         batch: Rows of any of the tables above.
@@ -48,7 +48,7 @@ def _rules(names: tuple[str, ...]) -> pandera.DataFrameSchema:
     special = {
         "pair_id": pandera.Column(str, pandera.Check.str_matches(r"\A[0-9a-f]{32}\Z")),
         "prompt": pandera.Column(int, pandera.Check.gt(0, error="an empty prompt")),
-        **dict.fromkeys(("source", "key", "place"), text),
+        **dict.fromkeys(("source", "key", "place", "annotators"), text),
         "a_is_chosen": pandera.Column(bool),
         "soft_label": pandera.Column(
             "float32", pandera.Check.in_range(0.5, 1), nullable=True

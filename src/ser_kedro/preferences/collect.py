@@ -49,6 +49,7 @@ class Collected:
         indices: Rows to keep, int64 of shape ``(kept,)``, sorted by ``pair_id``.
         soft_labels: P(chosen is better) of each of these, float32 of shape ``(kept,)``;
             NaN where nothing is known.
+        annotators: Names of the annotators of rows that stand for several, by row.
         read: Number of rows read; equals ``kept`` and all of ``dropped`` together.
         kept: Number of rows to keep.
         dropped: Number of rows dropped, by reason (see ``DropReason``).
@@ -61,6 +62,7 @@ class Collected:
     path: Path
     indices: NDArray[np.int64]
     soft_labels: NDArray[np.float32]
+    annotators: dict[int, str]
     read: int
     kept: int
     dropped: dict[str, int]
@@ -128,6 +130,7 @@ def collect(
         path=path,
         indices=indices,
         soft_labels=soft_labels,
+        annotators=tally.annotators,
         read=tally.read,
         kept=len(indices),
         dropped=dict(sorted(tally.dropped.items())),
@@ -225,6 +228,7 @@ def _batch(
         "source": [item.source for item in found],
         "soft_label": soft,
         "margin": [np.nan if p.margin is None else p.margin for p in pairs],
+        "annotators": [pair.annotator for pair in pairs],
         "key": [
             prompt_key(item.prompt) if item.key is None else item.key for item in found
         ],

@@ -34,6 +34,8 @@ class Tally:
     read: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
     repairs: Counter[str] = field(default_factory=Counter)
+    # All who said so, of rows that stand for several.
+    annotators: dict[int, str] = field(default_factory=dict)
     examples: list[tuple[str, str, str]] = field(default_factory=list)
     ids: bytearray = field(default_factory=bytearray)
     # P(the text that sorts first is the better one), a float32 for a row.
@@ -105,4 +107,7 @@ def _judge_copies(
     known_by = ("source", "key", "margin")
     columns = [name for name in known_by if name in table.column_names]
     best = min(agreeing, key=lambda i: [str(table[c][int(i)].as_py()) for c in columns])
+    if "annotators" in table.column_names:
+        names = {table["annotators"][int(row)].as_py() for row in rows} - {""}
+        tally.annotators[int(best)] = ", ".join(sorted(names))
     return int(best), max(share, 1 - share)

@@ -27,9 +27,15 @@ PAIRS = pa.schema(
         ("source", pa.string()),
     ]
 )
-# What people said: P(chosen is better), in (0.5, 1], and the margin, NaN if not said.
+# What people said: P(chosen is better), in (0.5, 1]; the margin, NaN if not said; and
+# the names of those who said it, where the data have them.
 LABELED = pa.schema(
-    [*PAIRS, pa.field("soft_label", pa.float32()), pa.field("margin", pa.float32())]
+    [
+        *PAIRS,
+        pa.field("soft_label", pa.float32()),
+        pa.field("margin", pa.float32()),
+        pa.field("annotators", pa.string()),
+    ]
 )
 UNLABELED = pa.schema(
     [
@@ -67,7 +73,8 @@ class Pair:
         probability: That ``chosen`` is the better one, above 0.5 and at most 1;
             ``None`` where nothing is known, and the two are in no order.
         margin: By how much it is better, on the data's own scale, where it is said.
-        repairs: What was done to read it, by name; no part of its identity.
+        annotator: Who said so, where it is known; no part of its identity.
+        repairs: What was done to read it, by name; no part of it either.
         first: Whether ``chosen`` stood before ``rejected``; no part of it either.
         key: What its prompt is grouped by, where that is not its first user turn; no
             part of the pair's identity.
@@ -80,6 +87,7 @@ class Pair:
     source: str = ""
     probability: float | None = 1.0
     margin: float | None = None
+    annotator: str = field(default="", compare=False)
     repairs: tuple[str, ...] = field(default=(), compare=False)
     first: bool = field(default=True, compare=False)
     key: str | None = field(default=None, compare=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -31,6 +31,7 @@ class Rows:
         ids: The identity of each, of length ``n``.
         soft_labels: P(chosen is better) of each, NaN if not known; shape ``(n,)``.
         groups: The prompt group of each, of length ``n``.
+        annotators: Names of those who judged, of rows that stand for several.
     """
 
     table: pa.Table
@@ -38,19 +39,31 @@ class Rows:
     ids: list[str]
     soft_labels: NDArray[np.float32]
     groups: list[str]
+    annotators: dict[int, str]
 
     @classmethod
     def of(cls, collected: Collected, groups: list[str]) -> Self:
         """Return the rows of a file whose groups are known."""
         table, indices = map_table(collected.path), collected.indices
         return cls(
-            table, indices, column(collected, "pair_id"), collected.soft_labels, groups
+            table,
+            indices,
+            column(collected, "pair_id"),
+            collected.soft_labels,
+            groups,
+            collected.annotators,
         )
 
     def only(self, rows: NDArray[np.int64]) -> Rows:
         """Return some of the rows, by their numbers."""
         ids, groups = [self.ids[i] for i in rows], [self.groups[i] for i in rows]
-        return Rows(self.table, self.indices[rows], ids, self.soft_labels[rows], groups)
+        return replace(
+            self,
+            indices=self.indices[rows],
+            ids=ids,
+            soft_labels=self.soft_labels[rows],
+            groups=groups,
+        )
 
     def known(self) -> Rows:
         """Return the rows of which a label is known."""
@@ -67,31 +80,36 @@ class Rows:
             text = json.dumps(prompt, sort_keys=True)
             first.setdefault(hashlib.sha256(text.encode()).hexdigest(), row)
         kept = self.only(np.fromiter(first.values(), np.int64, len(first)))
-        return Rows(
-            kept.table, kept.indices, list(first), kept.soft_labels, kept.groups
-        )
+        return replace(kept, ids=list(first))
 
     def batches(self, build: Build, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         """Yield what is built of the rows, checked against a schema."""
         done = 0
         for batch in reorder(self.table, self.indices):
             part = slice(done, done + batch.num_rows)
-            said = self._with_labels(batch, self.soft_labels[part])
+            said = self._with_labels(batch, part)
             built = build(said, self.groups[part])
             check_pairs(built, schema)
             yield built
             done += batch.num_rows
 
-    def _with_labels(
-        self, batch: pa.RecordBatch, soft_labels: NDArray[np.float32]
-    ) -> pa.RecordBatch:
+    def _with_labels(self, batch: pa.RecordBatch, part: slice) -> pa.RecordBatch:
         """Replace what a row said by what all its copies say."""
         if "soft_label" not in batch.schema.names:
             return batch
-        place = batch.schema.get_field_index("soft_label")
-        return batch.set_column(
-            place, "soft_label", pa.array(soft_labels, pa.float32())
-        )
+        alone = batch["annotators"].to_pylist()
+        names = [
+            self.annotators.get(int(row), name)
+            for row, name in zip(self.indices[part], alone, strict=True)
+        ]
+        said = {
+            "soft_label": pa.array(self.soft_labels[part], pa.float32()),
+            "annotators": pa.array(names, pa.string()),
+        }
+        for name, values in said.items():
+            place = batch.schema.get_field_index(name)
+            batch = batch.set_column(place, name, values)
+        return batch
 
     def _each_prompt(self) -> Iterator[list[dict[str, str]]]:
         for batch in reorder(self.table.select(["prompt"]), self.indices):

@@ -28,6 +28,7 @@ class Answers:
             0.5 and at most 1: a soft label.
         margin: By how much it is better, on the data's own scale, where it is said.
         source: Where the record is from; free text.
+        annotator: Who compared the answers, where it is known.
         repairs: What was done to read it, by name.
     """
 
@@ -37,6 +38,7 @@ class Answers:
     probability: float = 1.0
     margin: float | None = None
     source: str = ""
+    annotator: str = ""
     repairs: tuple[str, ...] = ()
 
     def labelled(self) -> Pair:
@@ -118,6 +120,7 @@ class Answers:
             self.source,
             probability=probability,
             margin=margin,
+            annotator=self.annotator if probability is not None else "",
             repairs=self.repairs,
             first=self.texts.index(chosen) < self.texts.index(rejected),
         )

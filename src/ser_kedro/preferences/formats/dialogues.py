@@ -126,6 +126,7 @@ def with_prompt(
         tuple(text for _, text in found),
         None,
         source=source_of(fields),
+        annotator=_annotator(fields),
         repairs=tuple(sorted(repairs)),
     )
 
@@ -232,3 +233,8 @@ def _place_text(
 def source_of(fields: Fields) -> str:
     """Return where a record says that it is from."""
     return fields.optional_text("source")
+
+
+def _annotator(fields: Fields) -> str:
+    value = fields.get("annotator")
+    return str(value) if isinstance(value, str | int) else ""

@@ -38,6 +38,10 @@ _COMMON: Columns = {
     "system": ("system", "system_prompt", "system_message"),
     "history": ("history",),
     "source": ("source",),
+    "annotator": (
+        *("annotator", "annotator_id", "labeler", "labeller", "rater"),
+        *("worker", "worker_id", "judge"),
+    ),
     "margin": ("margin",),
 }
 _PAIR: Columns = {
@@ -234,6 +238,7 @@ FORMATS: dict[str, Format] = {
             "response_a": ("conversation_a", "response_a"),
             "response_b": ("conversation_b", "response_b"),
             "preference": ("winner",),
+            "annotator": ("judge",),
         },
         ("response_a", "response_b", "preference"),
         Style(preference="name"),
@@ -337,7 +342,8 @@ FORMATS: dict[str, Format] = {
 
 # What a mapping of columns may name, and the format that it then is.
 MEANINGS = (
-    *("prompt", "system", "input", "history", "source", "margin", "probability"),
+    *("prompt", "system", "input", "history", "source", "annotator", "margin"),
+    "probability",
     *("chosen", "rejected", "response_a", "response_b", "preference"),
     *("score_a", "score_b", "responses", "scores", "response", "score"),
 )
