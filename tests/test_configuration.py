@@ -11,6 +11,7 @@ from ser_kedro.configuration import ProjectConfigLoader
 from ser_kedro.errors import ParameterError
 from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.launch.params import INLINE, LauncherParams
+from ser_kedro.models.gguf_place import SMOLLM2
 from ser_kedro.models.params import ModelParams
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.policy_evaluation.judge.params import JudgeParams
@@ -107,6 +108,10 @@ def test_the_tested_road_is_the_shipped_one():
     sizes = {"epochs", "learning_rate", "warmup_steps", "save_steps"}
     for section in ("sft", "reward"):
         assert differing(shipped[section], tested[section]) <= sizes
+
+
+def test_the_preset_of_smollm2_names_the_file_that_is_verified():
+    assert parameters(model="smollm2_135m")["model"]["name"] == SMOLLM2
 
 
 class TestBase:
@@ -272,6 +277,24 @@ class TestPrecedence:
             77,
             {"name": "owner/name"},
         )
+
+    @pytest.mark.parametrize("name", ["some.gguf", "at/a/place/some.gguf"])
+    def test_a_gguf_file_takes_that_of_pretrained(
+        self, conf, tmp_path, monkeypatch, name
+    ):
+        monkeypatch.chdir(tmp_path)
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).touch()
+        for model in (name, str(tmp_path / name)):
+            found = self.load(conf(reward(1)), model=model)
+            assert found["model"] == {"name": model}
+            assert found["reward"]["epochs"] == 77
+
+    @pytest.mark.parametrize("name", ["no.gguf", "./no.gguf", "owner/no.gguf"])
+    def test_a_gguf_file_that_is_not_there_is_one_line(self, conf, name):
+        said = f"^model={name}: there is no such file; give a GGUF file, .*$"
+        with pytest.raises(ParameterError, match=said):
+            self.load(conf(), model=name)
 
     def test_a_preset_that_extends_another(self, conf):
         written = conf(reward(1), {"extends": "pretrained", "seed": 5})

@@ -12,6 +12,7 @@ from kedro.config import OmegaConfigLoader
 from omegaconf import DictConfig, OmegaConf
 
 from ser_kedro.errors import ParameterError
+from ser_kedro.models.gguf_place import PACKAGE, names_gguf
 from ser_kedro.pipelines.self_evolve.loops import MAX_LOOPS_VARIABLE, max_loops
 
 # Parameters that describe the user's own data, remembered for kedro-viz and notebooks.
@@ -38,8 +39,8 @@ class ProjectConfigLoader(OmegaConfigLoader):
     A preset is a set of parameters with a name, ``conf/base/presets/model/NAME.yml``
     or ``.../launcher/NAME.yml``; it may ``extends`` another one. Parameters are merged
     in the order base, presets, environment, remembered data, ``--params``: what comes
-    later wins, whatever comes before. A model that is no preset (a hub id, a folder)
-    takes the preset ``pretrained``; a launcher must be one.
+    later wins, whatever comes before. A model that is no preset (a hub id, a folder, a
+    GGUF file) takes the preset ``pretrained``; a launcher must be one.
 
     An environment whose data are the user's own (its ``path`` is null) remembers those
     that were given last in ``conf/local/ENV.yml``.
@@ -233,11 +234,25 @@ def _check_choices(parameters: Tree) -> None:
             )
     if parameters["seed"] < 0:
         raise ParameterError(f"seed={parameters['seed']}: must be at least 0")
-    model = parameters["model"]
-    if _PLACE.match(model) and not Path(model).expanduser().is_dir():
+    _check_place(parameters["model"])
+
+
+def _check_place(model: str) -> None:
+    """Refuse the path of a model that is not there."""
+    if model.startswith(PACKAGE):
+        return  # what loads it says what to install
+    place = Path(model).expanduser()
+    if names_gguf(place):
+        if not place.is_file():
+            raise ParameterError(
+                f"model={model}: there is no such file; give a GGUF file, the folder of"
+                " a model, a hub id (OWNER/NAME) or a preset of"
+                " conf/base/presets/model"
+            )
+    elif _PLACE.match(model) and not place.is_dir():
         raise ParameterError(
             f"model={model}: there is no such folder; give the folder of a model, a"
-            " hub id (OWNER/NAME) or a preset of conf/base/presets/model"
+            " GGUF file, a hub id (OWNER/NAME) or a preset of conf/base/presets/model"
         )
 
 

@@ -20,7 +20,7 @@ from ser_kedro.store.tables import read_table
 from ser_kedro.training.params import RewardParams, SftParams
 from ser_kedro.training.reward_model import train_reward_model
 from ser_kedro.training.sft_job import SftJob
-from tests.models import brought, templates
+from tests.models import brought, gguf_model, templates
 
 pytestmark = pytest.mark.slow
 
@@ -101,6 +101,27 @@ class TestTemplates:
             seed=0,
         )
         assert run(job)["model"].metrics["trained_pairs"] == 8
+
+
+def test_a_gguf_file_is_tuned_like_the_folder_that_it_was_made_of(tune, tmp_path):
+    """And saved as a folder that plain transformers loads."""
+    made, tokenizer = gguf_model.model_of()
+    file, folder = tmp_path / "tiny.gguf", tmp_path / "tiny"
+    gguf_model.write(file, made, tokenizer, templates.GEMMA)
+    tokenizer.chat_template = templates.GEMMA
+    brought.save(folder, made, tokenizer)
+    one, two = tune(file), tune(folder)
+    assert (one.kind, one.base_model) == ("language_model", str(file))
+    assert one.metrics["trained_pairs"] == two.metrics["trained_pairs"] == 8
+    found, wanted, before = (
+        weights(place, AutoModelForCausalLM)
+        for place in (one.location, two.location, folder)
+    )
+    for name, value in wanted.items():
+        assert torch.allclose(found[name], value, atol=1e-5), name
+        assert not torch.equal(found[name], before[name]), name
+    assert "quantization_config" not in (one.location / "config.json").read_text()
+    assert one.load_tokenizer().chat_template == templates.GEMMA
 
 
 class TestAReadyRewardModel:

@@ -12,6 +12,7 @@ from transformers.models.auto.modeling_auto import (
 
 from ser_kedro.errors import ModelError
 from ser_kedro.models.encode import tokens_above, too_large
+from ser_kedro.models.gguf_place import names_gguf
 from ser_kedro.models.params import ADAPTER, ModelParams
 from ser_kedro.models.reward_model import DEEP_HEAD, check_window
 from ser_kedro.models.scratch import scratch_config
@@ -60,7 +61,7 @@ def check_model(
     try:
         config, tokenizer = load_config(model), load_tokenizer(model)
     except ModelError:
-        if Path(model.name).is_dir():
+        if Path(model.name).is_dir() or names_gguf(model.name):
             raise
         return
     _check_class(model, config, policy)

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, SerializationInfo, model_seri
 from pydantic import SerializerFunctionWrapHandler as Handler
 
 from ser_kedro.errors import ModelError
-from ser_kedro.store.fingerprints import hash_folder, hub_revision
+from ser_kedro.models.gguf_place import gguf_file, names_gguf
+from ser_kedro.store.fingerprints import hash_file, hash_folder, hub_revision
 from ser_kedro.store.json_io import read_json
 
 Precision = Literal["auto", "fp32", "bf16"]
@@ -38,8 +39,10 @@ class ModelParams(Params):
     """Which model to start from.
 
     Attributes:
-        name: A preset, a hub id or a folder; what reports call the base model. A folder
-            with an adapter stands for its base model with the adapter merged in.
+        name: A preset, a hub id, a folder or a GGUF file (a path, or
+            ``package://NAME/FILE`` for a file of an installed package); what reports
+            call the base model. A folder with an adapter stands for its base model
+            with the adapter merged in.
         revision: Branch, tag or commit of a hub model.
         scratch: Make the model instead of loading it.
         chat_template: A file with a Jinja template in place of the tokenizer's own.
@@ -111,6 +114,9 @@ class ModelParams(Params):
         if (folder := Path(self.name)).is_dir():
             del values["name"]
             values["folder"] = hash_folder(folder)
+        elif names_gguf(self.name):
+            del values["name"]
+            values["gguf"] = hash_file(gguf_file(self.name))
         else:
             values["revision"] = hub_revision(self.name, self.revision)
         if self.adapter is not None:

@@ -21,6 +21,8 @@ from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from ser_kedro.errors import ModelError
 from ser_kedro.models.encode import ensure_pad_token
+from ser_kedro.models.gguf_load import load_gguf
+from ser_kedro.models.gguf_place import names_gguf
 from ser_kedro.models.zero3 import init_new_weights, is_zero3_enabled
 
 # A head that transformers' own class does not have.
@@ -38,16 +40,23 @@ def is_encoder(config: PretrainedConfig) -> bool:
 def from_pretrained(loader: Any, name: str | Path, **options: Any) -> Any:
     """Call ``loader.from_pretrained`` and answer a failure with one line.
 
+    Args:
+        loader: A class of transformers.
+        name: A hub id, a folder or a GGUF file.
+        **options: For ``from_pretrained``.
+
     Raises:
         ModelError: If the model, tokenizer or configuration cannot be loaded.
     """
+    if names_gguf(name):
+        return load_gguf(loader, name, **options)
     try:
         return loader.from_pretrained(name, **options)
     except (OSError, ValueError, ImportError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"model={name}: cannot be loaded ({reason}); give a hub id that this"
-            " machine can reach, or the path of a folder with the model"
+            " machine can reach, a GGUF file, or the path of a folder with the model"
         ) from error
 
 
