@@ -11,8 +11,7 @@ from datetime import date
 from importlib import import_module
 from importlib.metadata import version
 
-from benchmarks.child import by_processor
-from benchmarks.common import Result, clock_threads
+from benchmarks.common import Result, clock_name, clock_threads
 from benchmarks.page import from_json, render_json, render_page, to_json
 from benchmarks.pairs import ROOT, prepare
 
@@ -44,7 +43,7 @@ def main() -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in names:
         result: Result = import_module(f"benchmarks.{name}").measure()
-        result.run = run_facts()
+        result.run = run_facts() | result.run
         text = json.dumps(to_json(result), indent=2, ensure_ascii=False)
         (RESULTS / f"{name}.json").write_text(text, "utf-8")
         write_page()
@@ -73,12 +72,11 @@ def run_facts() -> dict[str, str]:
         check=False,
     ).stdout.strip()
     libraries = ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
-    clock = "processor time" if by_processor() else "wall time"
     load = " ".join(f"{value:.1f}" for value in os.getloadavg())
     return {
         "Measured": f"{date.today()}, commit {commit or 'unknown'}",
         "Versions": f"Python {platform.python_version()}, {libraries}",
-        "Clock": f"{clock}, threads: {clock_threads()}",
+        "Clock": f"{clock_name()}, threads: {clock_threads()}",
         "Machine": f"{_processor()}, {os.cpu_count()} cores, load at the end {load}",
     }
 

@@ -204,6 +204,11 @@ def take_turns(
     return figures
 
 
+def clock_name() -> str:
+    """Return what the clock that counts is called."""
+    return "processor time" if by_processor() else "wall time"
+
+
 def clock_threads() -> int:
     """Return the threads of a child: processor time is only fair to one."""
     return 1 if by_processor() else THREADS

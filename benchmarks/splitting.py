@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.child import arguments, clock, hand_back, stopwatch
-from benchmarks.common import Result, limited, run_child
+from benchmarks.common import Result, clock_name, limited, run_child
 
 SIZES = {
     "preamble": 100_000,
@@ -53,7 +53,12 @@ def measure() -> Result:
             ),
         ]
     growth = found["ordinary_large"]["seconds"] / found["ordinary_small"]["seconds"]
-    return Result(rows, _text(found, growth), title="Splitting")
+    return Result(
+        rows,
+        _text(found, growth),
+        run={"Clock": f"{clock_name()}, threads: 1"},
+        title="Splitting",
+    )
 
 
 def _text(found: dict[str, dict[str, Any]], growth: float) -> str:

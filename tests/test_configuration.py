@@ -13,6 +13,7 @@ from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.launch.params import INLINE, LauncherParams
 from ser_kedro.models.gguf_place import SMOLLM2
 from ser_kedro.models.params import ModelParams
+from ser_kedro.policy.pool_params import PoolParams
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.policy_evaluation.judge.params import JudgeParams
 from ser_kedro.policy_evaluation.params import PolicyEvaluationParams
@@ -33,6 +34,7 @@ SECTIONS = {
     "self_evolve": EvolutionParams,
     "data_split": SplitParams,
     "evaluation": EvaluationParams,
+    "pool": PoolParams,
     "ppo": PpoParams,
     "policy_evaluation": PolicyEvaluationParams,
     "policy_evaluation.judge": JudgeParams,

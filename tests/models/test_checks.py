@@ -19,6 +19,7 @@ from ser_kedro.errors import ModelError
 from ser_kedro.models.checks import check_model
 from ser_kedro.models.params import ModelParams, ScratchParams
 from ser_kedro.models.reward_model import check_window, window_of
+from ser_kedro.models.source import load_config
 from tests.models import brought, templates
 
 LENGTHS = {"sft": 64, "reward": 64}
@@ -37,15 +38,21 @@ def refused(folder, *words, **options):
     assert "\n" not in text
 
 
+def taken(folder, lengths=LENGTHS, **options):
+    """The model is looked at, since too long a row is refused, and found to serve."""
+    check(folder, lengths, **options)
+    refused(folder, "reward.max_length=9999", lengths={"reward": 9999}, **options)
+
+
 @pytest.mark.parametrize("make", [brought.llama, brought.reward_model])
 def test_a_model_that_serves_is_taken(make, tmp_path):
-    check(make(tmp_path))
+    taken(make(tmp_path))
 
 
 def test_no_weight_is_read(tmp_path):
     folder = brought.llama(tmp_path)
     (folder / "model.safetensors").unlink()
-    check(folder)
+    taken(folder)
 
 
 def test_a_model_from_scratch_reads_what_sft_says():
@@ -59,7 +66,9 @@ def test_a_model_from_scratch_reads_what_sft_says():
 
 
 def test_a_hub_that_cannot_be_reached_is_left_to_the_first_stage_that_needs_it():
-    check("nosuch/model")
+    assert check_model(ModelParams(name="nosuch/model"), LENGTHS) is None
+    with pytest.raises(ModelError, match="model=nosuch/model: cannot be loaded"):
+        load_config(ModelParams(name="nosuch/model"))
 
 
 def test_a_folder_without_a_model(tmp_path):
@@ -72,7 +81,7 @@ class TestTokenizer:
         refused(folder, "2 tokens that the model does not know", "'<|tool|>'", "rows")
 
     def test_with_padding_alone_above_it_is_taken(self, tmp_path):
-        check(brought.llama(tmp_path, pad="<|new pad|>"))
+        taken(brought.llama(tmp_path, pad="<|new pad|>"))
 
     def test_whose_template_cannot_be_read_is_refused(self, tmp_path):
         folder = brought.llama(tmp_path)
@@ -98,7 +107,9 @@ class TestWindow:
 
     def test_of_bert_is_all_of_it(self):
         config = BertConfig(max_position_embeddings=66, pad_token_id=0)
-        check_window(config, 66, "reward")
+        assert window_of(config, 67) == 66
+        with pytest.raises(ModelError, match="reads 66 tokens"):
+            check_window(config, 67, "reward")
 
     def test_of_a_decoder_is_all_of_it(self, tmp_path):
         folder = brought.llama(tmp_path, max_position_embeddings=64)
@@ -111,7 +122,7 @@ class TestWindow:
         refused(folder, said, lengths={"sft": 64, "ppo": 65})
 
     def test_of_sft_does_not_bind_what_is_not_fine_tuned(self, tmp_path):
-        check(brought.roberta(tmp_path), {"sft": 999, "reward": 64})
+        taken(brought.roberta(tmp_path), {"sft": 999, "reward": 64})
 
 
 class TestClass:
@@ -140,14 +151,14 @@ class TestClass:
         refused(folder, "a classifier with 3 labels, neither a language model")
 
     def test_a_policy_needs_a_language_model(self, tmp_path):
-        check(brought.llama(tmp_path / "llama"), policy=True)
+        taken(brought.llama(tmp_path / "llama"), policy=True)
         reward = brought.reward_model(tmp_path / "reward")
         refused(reward, "a reward model generates no text", policy=True)
         roberta = brought.roberta(tmp_path / "roberta")
         refused(roberta, "an encoder generates no text", policy=True)
 
     def test_a_new_head_would_lose_the_ready_one(self, tmp_path):
-        check(brought.llama(tmp_path / "llama"), new_head=True)
+        taken(brought.llama(tmp_path / "llama"), new_head=True)
         folder = brought.reward_model(tmp_path / "reward")
         refused(folder, "reward.head_width", "leave head_width null", new_head=True)
 
@@ -170,7 +181,7 @@ class TestAdapter:
     def test_stands_for_its_base(self, tmp_path):
         base = brought.llama(tmp_path / "base", templates.GEMMA)
         adapter = adapter_of(tmp_path / "adapter", base)
-        check(adapter)
+        taken(adapter)
         refused(adapter, "sft.max_length=999", lengths={"sft": 999})
 
     def test_whose_base_is_gone_is_refused(self, tmp_path):
@@ -183,7 +194,7 @@ class TestAdapter:
 
     def test_whose_base_lies_beside_it_is_taken(self, tmp_path):
         base = brought.llama(tmp_path / "adapter" / "base")
-        check(adapter_of(tmp_path / "adapter", base, base_model_name_or_path="base"))
+        taken(adapter_of(tmp_path / "adapter", base, base_model_name_or_path="base"))
 
     def test_that_names_no_base_is_refused(self, tmp_path):
         base = brought.llama(tmp_path / "base")

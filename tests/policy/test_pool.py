@@ -17,6 +17,7 @@ from ser_kedro.policy.pool_params import PoolParams
 from ser_kedro.preferences.schema import PROMPTS, UNLABELED
 from ser_kedro.store.references import NOTHING
 from ser_kedro.store.tables import read_table
+from tests.models import brought, templates
 
 COUNT = 7
 
@@ -141,6 +142,26 @@ class TestFilled:
         assert found["pool_answers"].rows == 3 * COUNT
         with pytest.raises(ModelError, match=r"give pool\.model=NAME"):
             self.fill(none, prompts, encoder)
+
+    def test_only_by_a_language_model_that_reads_as_much(
+        self, none, prompts, sft_model, tmp_path
+    ):
+        reward = brought.reward_model(tmp_path / "reward")
+        with pytest.raises(ModelError, match="reward: no language model; give one"):
+            self.fill(none, prompts, sft_model, model=str(reward))
+        with pytest.raises(ModelError, match="pool.* = 264: the model reads 256"):
+            self.fill(none, prompts, sft_model, max_new_tokens=200)
+
+    def test_the_date_of_another_models_template_is_fixed(
+        self, none, prompts, sft_model, tmp_path
+    ):
+        other = brought.llama(tmp_path / "other", templates.TODAY)
+        model = ModelParams(name=str(other))
+        writer = pool_module._Writer(model, prompts, params(max_new_tokens=2))
+
+        text = writer._encoder.open([{"role": "user", "content": "Hi"}]).text
+
+        assert text.startswith("2024-07-26|Hi")
 
     def test_the_model_is_known_by_its_content(self, prompts, sft_model, tmp_path):
         import shutil

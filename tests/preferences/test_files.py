@@ -15,6 +15,7 @@ import pytest
 from ser_kedro.errors import DataError
 from ser_kedro.preferences.files.find import read_records
 from ser_kedro.preferences.records import DropReason
+from tests.preferences.streaming import count_and_peak
 
 ROWS = [{"chosen": f"good {n} é", "rejected": f"bad {n}"} for n in range(50)]
 LINES = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in ROWS).encode()
@@ -91,18 +92,8 @@ class TestKindsOfFiles:
     def test_lines_are_streamed(self, tmp_path):
         path = tmp_path / "a.jsonl"
         path.write_bytes(LINES * 2000)
-        code = (
-            "import sys, tracemalloc\n"
-            "from ser_kedro.preferences.files.find import read_records\n"
-            "tracemalloc.start()\n"
-            "n = sum(1 for _ in read_records(sys.argv[1]))\n"
-            "print(n, tracemalloc.get_traced_memory()[1])\n"
-        )
 
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(path)], capture_output=True, text=True
-        )
-        count, peak = map(int, done.stdout.split())
+        count, peak = count_and_peak(path)
 
         assert count == 100_000
         assert peak < path.stat().st_size / 2

@@ -55,6 +55,11 @@ class TestPool:
 
         assert pool(tmp_path, [LABELLED]) == pool(tmp_path, [flipped])
 
+    def test_scores_that_do_not_fit_do_not_matter(self, tmp_path):
+        (pair,) = pool(tmp_path, [{**SCORED, "scores": [1]}])
+
+        assert pair == pool(tmp_path, [SCORED])[0]
+
     def test_responses_without_labels(self, tmp_path):
         rows = [{"prompt": "Why?", "responses": ["a", "b"]}]
 
@@ -105,6 +110,16 @@ class TestAudit:
         rows = [{**COMPARED, "preference": "tie"}]
 
         assert reasons(pool(tmp_path, rows, pool_labels="audit")) == {"tie": 1}
+
+    def test_a_tie_takes_no_other_pair_of_its_row_with_it(self, tmp_path):
+        rows = [
+            {**SCORED, "prompt": f"Why {n}?", "scores": [1, 1, 2, 3]} for n in range(20)
+        ]
+
+        pairs = pool(tmp_path, rows, pool_labels="audit", pool_pairs_per_prompt=6)
+
+        assert not reasons(pairs) and len(pairs) == 20 * 5
+        assert all((pair.chosen, pair.rejected) != ("a", "b") for pair in pairs)
 
 
 class TestPrompts:

@@ -6,7 +6,8 @@ import pytest
 
 from ser_kedro.errors import DataError
 from ser_kedro.preferences.formats.recognise import recognise
-from ser_kedro.preferences.formats.table import BadRow, implied
+from ser_kedro.preferences.formats.table import implied
+from ser_kedro.preferences.records import BadRow
 from ser_kedro.preferences.schema import Message, Pair
 
 ASK = Message("user", "Why?")

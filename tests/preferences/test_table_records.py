@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 
 import numpy as np
@@ -11,6 +10,7 @@ import pytest
 from ser_kedro.errors import DataError
 from ser_kedro.preferences.files.find import read_records, unread_files
 from ser_kedro.preferences.records import DropReason
+from tests.preferences.streaming import count_and_peak
 
 ROWS = [
     {"prompt": "Is it, really?", "chosen": 'He said "yes"\nand left', "rejected": "NA"},
@@ -102,18 +102,8 @@ class TestCsv:
     def test_rows_are_streamed(self, tmp_path):
         path = tmp_path / "a.csv"
         pd.DataFrame(ROWS * 30_000).to_csv(path, index=False)
-        code = (
-            "import sys, tracemalloc\n"
-            "from ser_kedro.preferences.files.find import read_records\n"
-            "tracemalloc.start()\n"
-            "n = sum(1 for _ in read_records(sys.argv[1]))\n"
-            "print(n, tracemalloc.get_traced_memory()[1])\n"
-        )
 
-        done = subprocess.run(
-            [sys.executable, "-c", code, str(path)], capture_output=True, text=True
-        )
-        count, peak = map(int, done.stdout.split())
+        count, peak = count_and_peak(path)
 
         assert count == 90_000
         assert peak < 4_500_000

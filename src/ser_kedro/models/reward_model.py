@@ -75,8 +75,11 @@ def check_window(config: PretrainedConfig, max_length: int, section: str) -> Non
     if window is not None and max_length > window:
         said = f"{section}.max_length={max_length}"
         todo = f"give --params {section}.max_length={window}"
-        if section == "ppo":
-            said = f"ppo.max_prompt_length + ppo.max_new_tokens = {max_length}"
+        if section in ("pool", "ppo"):
+            parts = (
+                f"{section}.{part}" for part in ("max_prompt_length", "max_new_tokens")
+            )
+            said = f"{' + '.join(parts)} = {max_length}"
             todo = "lower one of them"
         raise ModelError(f"{said}: the model reads {window} tokens at most; {todo}")
 

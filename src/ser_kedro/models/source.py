@@ -36,15 +36,20 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
 
 def load_start(
-    start: ModelParams, pairs: TableRef, max_length: int, seed: int
+    start: ModelParams,
+    pairs: TableRef,
+    max_length: int,
+    seed: int,
+    section: str = "sft",
 ) -> tuple[Any, Any, Kind]:
     """Load what was given, in fp32, or make it.
 
     Args:
         start: Which model.
         pairs: Labelled pairs, of which a new vocabulary is learnt.
-        max_length: Positions of a new model, and tokens of a row of SFT.
+        max_length: Positions of a new model, and tokens of a row.
         seed: Draws new weights.
+        section: Of the parameters, which says how long a row is.
 
     Returns:
         The model, its tokenizer with its template pinned, and what kind it is.
@@ -66,7 +71,7 @@ def load_start(
             config.num_labels,
         )
     if kind == "language_model":
-        check_window(config, max_length, "sft")
+        check_window(config, max_length, section)
     options: dict[str, Any] = {"dtype": torch.float32}
     if kind == "reward_model":
         config.num_labels = 1

@@ -12,9 +12,11 @@ import pyarrow as pa
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from ser_kedro.errors import DataError
+from ser_kedro.errors import DataError, ModelError
 from ser_kedro.models.encode import Encoder
-from ser_kedro.models.reward_model import from_pretrained
+from ser_kedro.models.params import ModelParams
+from ser_kedro.models.reward_model import check_window, from_pretrained
+from ser_kedro.models.source import load_start
 from ser_kedro.policy.actor_critic import precision
 from ser_kedro.policy.batch import collate
 from ser_kedro.policy.generate import ends_of, sample
@@ -41,7 +43,7 @@ _SOURCE = "sampled"
 
 
 def answer_pool(
-    model: str | Path,
+    model: Path | ModelParams,
     prompts: TableRef,
     params: PoolParams,
     seed: int,
@@ -50,7 +52,7 @@ def answer_pool(
     """Answer prompts and form pairs of the answers.
 
     Args:
-        model: Folder or hub id of a language model.
+        model: Folder of one of the project's language models, or any other model.
         prompts: As of ``AnswerPoolJob``.
         params: As there.
         seed: As there.
@@ -61,7 +63,8 @@ def answer_pool(
 
     Raises:
         DataError: If no prompt has two different answers.
-        ModelError: If the model cannot be loaded.
+        ModelError: If the model cannot be loaded, is no language model, or reads less
+            than a prompt and its answer.
     """
     table = read_table(prompts).select(["group", "prompt"])
     folder = workspace / "chunks"
@@ -73,7 +76,7 @@ def answer_pool(
         if (folder / f"{name}.arrow").is_file():
             continue
         if writer is None:
-            writer = _Writer(model, params)
+            writer = _Writer(model, prompts, params)
         rows = table.slice(start, params.chunk_size)
         # A name that is there stands for a whole chunk.
         begun = write_table(
@@ -97,14 +100,24 @@ def answer_pool(
 class _Writer:
     """A loaded language model that answers prompts."""
 
-    def __init__(self, model: str | Path, params: PoolParams) -> None:
+    def __init__(
+        self, model: Path | ModelParams, prompts: TableRef, params: PoolParams
+    ) -> None:
         self._params = params
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        loaded = from_pretrained(
-            AutoModelForCausalLM, model, dtype=precision(params.precision)
-        )
-        self._model = loaded.eval().to(self._device)
-        tokenizer = from_pretrained(AutoTokenizer, model)
+        length = params.max_prompt_length + params.max_new_tokens
+        if isinstance(model, Path):  # its template and its date are pinned already
+            loaded = from_pretrained(AutoModelForCausalLM, model, dtype=torch.float32)
+            tokenizer = from_pretrained(AutoTokenizer, model)
+            check_window(loaded.config, length, "pool")
+        else:
+            loaded, tokenizer, kind = load_start(model, prompts, length, 0, "pool")
+            if kind != "language_model":
+                raise ModelError(
+                    f"pool.model={model.name}: no language model; give one"
+                )
+        dtype = precision(params.precision)
+        self._model = loaded.eval().to(self._device, dtype)
         self._tokenizer = tokenizer
         self._encoder = Encoder(tokenizer, params.max_prompt_length)
         self._eos = ends_of(self._model, tokenizer)
@@ -118,8 +131,10 @@ class _Writer:
         columns: dict[str, list[Any]] = {name: [] for name in POOL_ANSWERS.names}
         for batch in rows.to_batches(self._params.batch_size):
             listed = batch.to_pylist()
-            several = [row for row in listed for _ in range(self._params.responses)]
-            ids = [self._encoder.prompt_ids(row["prompt"]) for row in several]
+            count = self._params.responses
+            several = [row for row in listed for _ in range(count)]
+            prompts = [self._encoder.prompt_ids(row["prompt"]) for row in listed]
+            ids = [prompt for prompt in prompts for _ in range(count)]
             empty = collate(ids, [[]] * len(ids), self._pad, self._device)
             answers = sample(self._model, empty, self._params, self._eos, self._pad)
             texts = self._tokenizer.batch_decode(answers, skip_special_tokens=True)

@@ -52,8 +52,8 @@ class AnswerPoolJob(Job[PoolOutputs]):
         from ser_kedro.policy.pool import answer_pool
 
         model = self.model
-        place = model.location if isinstance(model, ModelRef) else model.name
+        start = model.location if isinstance(model, ModelRef) else model
         answers, pairs = answer_pool(
-            place, self.prompts, self.params, self.seed, workspace
+            start, self.prompts, self.params, self.seed, workspace
         )
         return {"answers": answers, "pairs": pairs}

@@ -100,7 +100,8 @@ def collect(
     ``source`` sorts first among those that agree with most. Where copies are labelled
     both ways, they are the votes of several annotators, and their share is the soft
     label; where these are even, none is kept. What is kept does not depend on the order
-    of the rows.
+    of the rows, as long as the first ones (``recognise.SAMPLE``) show how all are
+    written.
 
     Args:
         source: Where the pairs are from.

@@ -29,7 +29,7 @@ _EVEN = 1e-6
 
 @dataclass
 class Tally:
-    """What is held in memory: counts, and 21 bytes for a row."""
+    """What is held in memory: counts, and 20 bytes for a row."""
 
     read: int = 0
     dropped: Counter[str] = field(default_factory=Counter)

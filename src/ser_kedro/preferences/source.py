@@ -133,7 +133,7 @@ class PreferenceSource(BaseModel):
         if self.format == WORLD:
             content: object = (self.world or WorldParams()).model_dump(mode="json")
         else:
-            content = {part: self._content(part) for part in self.parts}
+            content = {part: self.content(part) for part in self.parts}
         places = {"path", "test_path", "pool_path", "world"}
         how = self.model_dump(mode="json", exclude=places)
         text = json.dumps([how, content], sort_keys=True)
@@ -196,6 +196,19 @@ class PreferenceSource(BaseModel):
             return f"{WORLD} ({part})"
         return f"{self._path(part)} ({part})"
 
+    def content(self, part: Part) -> list[str]:
+        """Return what stands for the content of a part: hashes, or a revision.
+
+        Raises:
+            DataError: If the place is not there.
+        """
+        place = self.place(part)
+        if place.startswith(HUB):
+            return [place, str(commit_of(place))]
+        return sorted(
+            _fingerprint(file, place) for file in find_files(place, part).files
+        )
+
     def place(self, part: Part) -> str:
         """Return where a part lies; ``demo_world`` lies nowhere.
 
@@ -210,14 +223,6 @@ class PreferenceSource(BaseModel):
     def _path(self, part: Part) -> str | None:
         paths = {"train": self.path, "test": self.test_path, "pool": self.pool_path}
         return paths[part]
-
-    def _content(self, part: Part) -> list[str]:
-        place = self.place(part)
-        if place.startswith(HUB):
-            return [place, str(commit_of(place))]
-        return sorted(
-            _fingerprint(file, place) for file in find_files(place, part).files
-        )
 
 
 def _last_turn(item: Item) -> Item:

@@ -87,7 +87,7 @@ def code_modules(module: str) -> dict[str, ast.Module]:
     """Return the modules of ours behind a module, itself among them, as syntax trees.
 
     Whoever adds one to those of a job makes every stored result of that job stale once
-    it changes; ``tests/store/code_modules.json`` says which they are.
+    it changes; ``tests/store/test_code_modules.json`` says which they are.
     """
     seen: dict[str, ast.Module] = {}
     waiting = [module]

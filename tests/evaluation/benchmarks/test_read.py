@@ -178,3 +178,19 @@ def test_it_counts_by_its_content(tmp_path):
     other = write(tmp_path, REWARD_BENCH[:1], "c.jsonl")
     assert identity(one) == identity(copy) != identity(other)
     assert identity(one) != identity(one, "pairs")
+
+
+def test_of_a_folder_with_several_splits_the_test_split_is_read(tmp_path):
+    other = {**REWARD_BENCH[0], "id": 99, "prompt": "Of another split?"}
+    write(tmp_path, [other], "train.jsonl")
+    write(tmp_path, REWARD_BENCH[:1], "test.jsonl")
+    identity = {"mode": "json", "context": {"identity": True}}
+    for kind in ("reward_bench", "pairs"):
+        (item,), _ = read(tmp_path, kind)
+        assert item.prompt == (Message("user", "Name a tree."),)
+        test = Benchmark(name="t", format=kind, path=str(tmp_path))
+        before = test.model_dump(**identity)
+        write(tmp_path, REWARD_BENCH, "test.jsonl")
+        assert test.model_dump(**identity) != before
+        write(tmp_path, REWARD_BENCH[:1], "test.jsonl")
+        assert test.model_dump(**identity) == before

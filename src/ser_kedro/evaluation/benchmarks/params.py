@@ -59,11 +59,11 @@ class Benchmark(BaseModel):
     ) -> Any:
         # Inside a job's fingerprint it counts by its content, wherever it lies.
         if info.context and info.context.get("identity"):
-            return [self.format, self.source.identity]
+            return [self.format, self.source.content("test")]
         return handler(self)
 
     @property
     def source(self) -> PreferenceSource:
         """The place, as a source of pairs; benchmarks are read as records."""
         known = "pairs" if self.format in BENCHMARKS else self.format
-        return PreferenceSource(format=known, path=self.path)
+        return PreferenceSource(format=known, path=self.path, test_path=self.path)

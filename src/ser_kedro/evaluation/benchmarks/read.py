@@ -88,7 +88,7 @@ def check_items(test: Benchmark) -> None:
 
 
 def _pairs(test: Benchmark, dropped: Counter[str]) -> Iterator[Item]:
-    for pair in test.source.pairs("train"):
+    for pair in test.source.pairs("test"):
         if isinstance(pair, Pair):
             sides = (pair.chosen,), (pair.rejected,)
             yield Item(pair.pair_id, pair.source, pair.prompt, *sides)
@@ -98,7 +98,7 @@ def _pairs(test: Benchmark, dropped: Counter[str]) -> Iterator[Item]:
 
 def _benchmark(test: Benchmark, dropped: Counter[str]) -> Iterator[Item]:
     parse = _PARSERS[test.format]
-    for raw in read_records(test.source.place("train"), "test"):
+    for raw in read_records(test.source.place("test"), "test"):
         if raw.record is None:
             dropped[str(raw.reason or DropReason.wrong_types)] += 1
             continue

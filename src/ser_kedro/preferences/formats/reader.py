@@ -12,9 +12,9 @@ from ser_kedro.errors import DataError
 from ser_kedro.preferences.formats.answers import Answers
 from ser_kedro.preferences.formats.recognise import SAMPLE, Recognised, recognise
 from ser_kedro.preferences.formats.shapes import read_prompt_only
-from ser_kedro.preferences.formats.table import BadRow, DropReason, Format
+from ser_kedro.preferences.formats.table import Format
 from ser_kedro.preferences.formats.votes import Reading
-from ser_kedro.preferences.records import Raw
+from ser_kedro.preferences.records import BadRow, DropReason, Raw
 from ser_kedro.preferences.schema import LonePrompt, Pair
 
 
@@ -126,10 +126,13 @@ class PairReader:
             yield from self._pool(answers)
 
     def _pool(self, answers: Answers) -> Iterator[Pair]:
-        for pair in answers.unlabelled(self._how.limit):
-            if self._how.labels == "audit" and pair.probability is None:
+        pairs = list(answers.unlabelled(self._how.limit))
+        if self._how.labels == "audit":
+            # The truth must be known of all of the pool, or of none.
+            pairs = [pair for pair in pairs if pair.probability is not None]
+            if not pairs:
                 raise BadRow(DropReason.tie, "no answer is known to be better")
-            yield pair
+        yield from pairs
 
 
 def _joined(raws: Iterable[Raw], form: Format) -> Iterator[Raw]:

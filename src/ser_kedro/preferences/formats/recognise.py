@@ -103,10 +103,9 @@ def _guess(sample: Sequence[Record], place: str) -> Recognised:
                 fields.get(need)
             columns = ", ".join(sorted(fields.used - given)) or "its fields"
             return Recognised(name, form, f"recognised by {columns}")
-    some = [form for form in FORMATS.values() if any(map(form.fits, sample))]
-    if some:
-        name = next(name for name, form in FORMATS.items() if form is some[0])
-        return Recognised(name, some[0], "recognised by some of its rows")
+    for name, form in FORMATS.items():
+        if any(map(form.fits, sample)):
+            return Recognised(name, form, "recognised by some of its rows")
     found = sorted({str(key) for record in sample for key in record})[:12]
     raise DataError(
         f"{place}: no known format; its columns are {', '.join(found) or 'none'};"

@@ -61,13 +61,13 @@ def read_several(fields: Fields, style: Style) -> Answers:
     items = fields.need("responses")
     if not isinstance(items, list):
         raise BadRow(DropReason.wrong_types, "the answers are no list")
-    texts, scores = _texts_and_scores(fields, items, style)
-    if style.blind:
-        scores = [None] * len(texts)
+    texts = [_text_of(fields, item) for item in items]
+    scores = [None] * len(texts) if style.blind else _scores(fields, items, style)
+    scored = any(score is not None for score in scores)
     kept = [
         (text, score)
         for text, score in zip(texts, scores, strict=True)
-        if text.strip() and (score is not None or not any_scored(scores))
+        if text.strip() and (score is not None or not scored)
     ]
     if len(kept) < 2:
         raise BadRow(
@@ -78,11 +78,6 @@ def read_several(fields: Fields, style: Style) -> Answers:
     answers = with_prompt(fields, prompt, [text for text, _ in kept], style)
     found = [score for _, score in kept if score is not None]
     return replace(answers, scores=tuple(found) if found else None)
-
-
-def any_scored(scores: list[float | None]) -> bool:
-    """Whether one of the scores is there."""
-    return any(score is not None for score in scores)
 
 
 def read_prompt_only(fields: Fields, style: Style) -> Answers:
@@ -139,32 +134,37 @@ def _soft(fields: Fields) -> float:
     return value
 
 
-def _texts_and_scores(
-    fields: Fields, items: list[Any], style: Style
-) -> tuple[list[str], list[float | None]]:
-    """Return the answers of a list and their scores, higher is better."""
+def _scores(fields: Fields, items: list[Any], style: Style) -> list[float | None]:
+    """Return the scores of a list of answers, higher is better."""
     column = fields.get("scores")
-    if isinstance(column, list) and len(column) != len(items):
+    if not isinstance(column, list):
+        column = [None] * len(items)
+    if len(column) != len(items):
         raise BadRow(
             DropReason.wrong_types, f"{len(items)} answers, but {len(column)} scores"
         )
-    texts, values = [], []
-    for number, item in enumerate(items):
-        inner = Fields(item, fields.columns) if isinstance(item, dict) else None
-        texts.append(item if isinstance(item, str) else _text_of(inner))
-        value = column[number] if isinstance(column, list) else None
-        if value is None and inner is not None:
-            value = inner.get("score")
-        values.append(as_number(value))
     sign = -1.0 if style.ranks else 1.0
-    return texts, [None if value is None else sign * value for value in values]
+    numbers = [
+        as_number(_score_of(fields, item) if given is None else given)
+        for item, given in zip(items, column, strict=True)
+    ]
+    return [None if number is None else sign * number for number in numbers]
 
 
-def _text_of(inner: Fields | None) -> str:
-    if inner is None:
+def _score_of(fields: Fields, item: Any) -> Any:
+    inner = isinstance(item, dict)
+    return Fields(item, fields.columns).get("score") if inner else None
+
+
+def _text_of(fields: Fields, item: Any) -> str:
+    """Return the text of an answer, which may be an object, or the last message."""
+    if isinstance(item, str):
+        return item
+    if not isinstance(item, dict):
         raise BadRow(
             DropReason.wrong_types, "the answers are neither texts nor objects"
         )
+    inner = Fields(item, fields.columns)
     value = inner.need("response")
     if isinstance(value, list) and value:
         return read_messages(value, inner.called("response"))[-1].content

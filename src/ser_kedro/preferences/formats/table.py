@@ -25,8 +25,6 @@ from ser_kedro.preferences.formats.turns import read_dialogue
 from ser_kedro.preferences.records import BadRow, DropReason, Record
 from ser_kedro.preferences.schema import LonePrompt, Pair, prompt_key
 
-__all__ = ["FORMATS", "BadRow", "DropReason", "Format", "last_turn_only"]
-
 Asked = TypeVar("Asked", Pair, LonePrompt)
 Shape = Callable[[Fields, Style], Answers]
 
