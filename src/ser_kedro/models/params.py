@@ -140,7 +140,8 @@ class Scoring(Params):
 
     Attributes:
         max_length: Tokens of a row, as the model was trained with.
-        score_tokens: Padded tokens of one forward pass.
+        score_tokens: Padded tokens of one forward pass; halved where the memory does
+            not hold them.
         packing: Let responses share their prompt's row, where that is exact.
         precision: As in ``TrainingParams``.
     """
