@@ -17,6 +17,7 @@ from trl import SFTConfig
 from ser_kedro.errors import DataError
 from ser_kedro.launch import rank
 from ser_kedro.models.encode import Encoder, EncodingCount, ensure_pad_token
+from ser_kedro.models.last_layers import stop_gradients
 from ser_kedro.models.lora import adapter_config, trained_model
 from ser_kedro.models.params import ModelParams
 from ser_kedro.models.source import Kind, load_start
@@ -133,12 +134,14 @@ def _train(
                 " raise sft.max_length"
             )
     rank.barrier()
+    adapters = adapter_config(params.lora, "CAUSAL_LM", model)
+    stop_gradients(model, params.lora and params.lora.last_layers)
     trainer = SerSftTrainer(
         model=model,
         args=arguments,
         train_dataset=Dataset.from_file(str(workspace / "encoded.arrow")),
         processing_class=encoder.tokenizer,
-        peft_config=adapter_config(params.lora, "CAUSAL_LM"),
+        peft_config=adapters,
         batch_size=params.batch_size,
     )
     metrics = train(trainer, workspace, "sft")
