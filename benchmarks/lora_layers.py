@@ -111,12 +111,13 @@ def trainer_of(contender: str, seed: int) -> Any:
     texts = json.loads((pairs.BUILD / "train.json").read_text("utf-8"))[: 2 * PAIRS]
     encoded = Encoder(words, MAX_LENGTH).pairs(*zip(*texts, strict=True))
     kept = [pair for pair in encoded if not pair.equal][:PAIRS]
+    said = dict(zip(SAID, (1.0, 1.0, 0.0), strict=True))
     rows = Dataset.from_dict(
         {
             "prompt_ids": [pair.prompt for pair in kept],
             "chosen_ids": [pair.a for pair in kept],
             "rejected_ids": [pair.b for pair in kept],
-            **dict(zip(SAID, ([1.0] * PAIRS, [1.0] * PAIRS, [0.0] * PAIRS))),
+            **{name: [value] * PAIRS for name, value in said.items()},
         }
     )
     packing = pack.enable(model)
@@ -126,7 +127,7 @@ def trainer_of(contender: str, seed: int) -> Any:
 
     def make() -> Any:
         adapters = adapter_config(lora, "SEQ_CLS", model)
-        stop_gradients(model, last)
+        stop_gradients(model, lora)
         return SerRewardTrainer(
             model=model,
             args=RewardConfig(**options(seed) | {"gradient_checkpointing": again}),

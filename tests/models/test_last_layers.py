@@ -38,7 +38,7 @@ def adapted(name, last_layers, task="SEQ_CLS", target_modules="all-linear"):
         r=2, alpha=8, last_layers=last_layers, target_modules=target_modules
     )
     settings = adapter_config(lora, task, model)
-    stop_gradients(model, last_layers)
+    stop_gradients(model, lora)
     model = get_peft_model(model, settings)
     drawn = torch.Generator().manual_seed(5)
     for key, weight in model.named_parameters():
@@ -150,7 +150,7 @@ def test_packed_rows_too():
     packing = pack.enable(model)
     lora = LoraParams(r=2, alpha=8, last_layers=1)
     settings = adapter_config(lora, "SEQ_CLS", model)
-    stop_gradients(model, 1)
+    stop_gradients(model, lora)
     model = checkpointed(get_peft_model(model, settings).train())
     first, _ = layers_of(model.base_model.model)
     runs = []

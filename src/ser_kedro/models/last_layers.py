@@ -11,6 +11,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.pytorch_utils import Conv1D
 
 from ser_kedro.errors import ModelError
+from ser_kedro.models.params import LoraParams
 from ser_kedro.models.zero3 import is_zero3_enabled
 
 
@@ -58,8 +59,8 @@ def linear_names(layer: nn.Module) -> set[str]:
     }
 
 
-def stop_gradients(model: PreTrainedModel, last_layers: int | None) -> None:
-    """Let no gradient go below the last layers.
+def stop_gradients(model: PreTrainedModel, lora: LoraParams | None) -> None:
+    """Let no gradient go below the layers that have adapters.
 
     With gradient checkpointing, trainers have the embeddings' output ask for gradients,
     and would go back through every frozen layer. Here the first layer's input is cut
@@ -68,16 +69,16 @@ def stop_gradients(model: PreTrainedModel, last_layers: int | None) -> None:
 
     Args:
         model: Not yet wrapped for training.
-        last_layers: As in ``LoraParams``; ``None`` changes nothing.
+        lora: Of its adapters; without ``last_layers`` nothing changes.
     """
-    if last_layers is None:
+    if lora is None or lora.last_layers is None:
         return
     layers = layers_of(model)
-    if last_layers >= len(layers):
+    if lora.last_layers >= len(layers):
         return
     layers[0].register_forward_pre_hook(_detached, with_kwargs=True)
     if is_zero3_enabled():
-        layers[-last_layers].register_forward_pre_hook(_with_gradient)
+        layers[-lora.last_layers].register_forward_pre_hook(_with_gradient)
 
 
 def _detached(

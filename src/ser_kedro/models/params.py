@@ -142,7 +142,7 @@ class LoraParams(Params):
     alpha: float = Field(gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
-    last_layers: int | None = Field(None, ge=1)
+    last_layers: int | None = Field(default=None, ge=1)
 
 
 class Scoring(Params):

@@ -74,7 +74,7 @@ class ActorCritic(nn.Module):
         copied = None
         if params.lora is not None:
             adapters = adapter_config(params.lora, "CAUSAL_LM", model)
-            stop_gradients(model, params.lora.last_layers)
+            stop_gradients(model, params.lora)
             model = get_peft_model(model, adapters)
         elif reference:
             copied = copy.deepcopy(model).eval().requires_grad_(False)

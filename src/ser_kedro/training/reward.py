@@ -199,7 +199,7 @@ def _train(
         seed=seed,
     )
     adapters = adapter_config(params.lora, "SEQ_CLS", model)
-    stop_gradients(model, params.lora and params.lora.last_layers)
+    stop_gradients(model, params.lora)
     trainer = SerRewardTrainer(
         model=model,
         args=arguments,

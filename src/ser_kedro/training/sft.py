@@ -135,7 +135,7 @@ def _train(
             )
     rank.barrier()
     adapters = adapter_config(params.lora, "CAUSAL_LM", model)
-    stop_gradients(model, params.lora and params.lora.last_layers)
+    stop_gradients(model, params.lora)
     trainer = SerSftTrainer(
         model=model,
         args=arguments,
