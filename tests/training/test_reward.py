@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from ser_kedro.errors import DataError, ModelError
 from ser_kedro.launch.executor import run
@@ -186,6 +186,23 @@ def test_the_head_is_trained_and_saved_beside_chosen_adapters(job, sft_model):
     trained = state(load_reward_model(model.location, 0)[0])
     layer = "model.layers.0.self_attn.q_proj.weight"
     assert moved(start, trained) == {layer, "score.weight"}
+
+
+def test_the_last_layers_and_the_head_move_alone(job, sft_model):
+    config = AutoConfig.from_pretrained(sft_model.location, num_hidden_layers=3)
+    AutoModelForCausalLM.from_config(config).save_pretrained(sft_model.location)
+    start = state(load_reward_model(sft_model.location, SEED)[0])
+    lora = LoraParams(r=2, alpha=8, last_layers=2)
+
+    model = run(job(lora=lora, gradient_checkpointing=True))["model"]
+
+    trained = state(load_reward_model(model.location, 0)[0])
+    above = {
+        name
+        for name in start
+        if "proj" in name and "layers.0." not in name or name == "score.weight"
+    }
+    assert moved(start, trained) == above
 
 
 def test_lora_dropout_is_not_switched_off(job, weights):

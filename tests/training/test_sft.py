@@ -1,5 +1,6 @@
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 from trl import SFTTrainer
 
 from ser_kedro.errors import DataError, ModelError
@@ -9,6 +10,7 @@ from ser_kedro.models.scratch import EOS, PAD, random_model, train_tokenizer
 from ser_kedro.preferences.schema import LABELED
 from ser_kedro.training.params import SftParams
 from ser_kedro.training.sft_job import SftJob
+from tests.models import brought
 
 pytestmark = pytest.mark.slow
 
@@ -161,6 +163,20 @@ def test_a_folder_is_fine_tuned_with_adapters_and_merged(job):
     assert moved
     assert all("proj" in name for name in moved)
     assert before.keys() == after.keys()
+
+
+def test_only_the_last_layer_is_fine_tuned(job, tmp_path):
+    folder = brought.llama(tmp_path / "deep", num_hidden_layers=2)
+    before = state(AutoModelForCausalLM.from_pretrained(folder))
+
+    lora = LoraParams(r=2, alpha=4, last_layers=1)
+    model = ModelParams(name=str(folder))
+    tuned = run(job(model, lora=lora, gradient_checkpointing=True))["model"]
+
+    after = state(tuned.load_model())
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    matrices = {name for name in before if "layers.1" in name and "proj" in name}
+    assert moved == matrices
 
 
 def test_overlong_rows_are_counted(job):

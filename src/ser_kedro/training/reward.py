@@ -20,6 +20,7 @@ from ser_kedro.launch import rank
 from ser_kedro.models import pack
 from ser_kedro.models.encode import Encoder, EncodingCount
 from ser_kedro.models.fit_calibration import calibrate_model
+from ser_kedro.models.last_layers import stop_gradients
 from ser_kedro.models.lora import adapter_config, trained_model
 from ser_kedro.models.pack import Packing
 from ser_kedro.models.precision import uses_bf16
@@ -198,12 +199,14 @@ def _train(
         pad_token_id=tokenizer.pad_token_id,
         seed=seed,
     )
+    adapters = adapter_config(params.lora, "SEQ_CLS", model)
+    stop_gradients(model, params.lora)
     trainer = SerRewardTrainer(
         model=model,
         args=arguments,
         train_dataset=rows,
         processing_class=tokenizer,
-        peft_config=adapter_config(params.lora, "SEQ_CLS"),
+        peft_config=adapters,
         steps=lambda shard: steps(shard=shard),
         loss=params.loss,
         hinge_margin=params.margin,

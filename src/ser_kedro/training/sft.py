@@ -17,6 +17,7 @@ from trl import SFTConfig
 from ser_kedro.errors import DataError, ModelError
 from ser_kedro.launch import rank
 from ser_kedro.models.encode import Encoder, EncodingCount, ensure_pad_token
+from ser_kedro.models.last_layers import stop_gradients
 from ser_kedro.models.lora import adapter_config, trained_model
 from ser_kedro.models.memory_use import out_of_memory
 from ser_kedro.models.params import ModelParams
@@ -165,12 +166,14 @@ def _train(
     rows = Dataset.from_file(str(workspace / "encoded.arrow"))
     if params.micro_batch_size is None and not arguments.deepspeed:
         _fit_memory(model, rows, arguments, adapted=params.lora is not None)
+    adapters = adapter_config(params.lora, "CAUSAL_LM", model)
+    stop_gradients(model, params.lora)
     trainer = SerSftTrainer(
         model=model,
         args=arguments,
         train_dataset=rows,
         processing_class=encoder.tokenizer,
-        peft_config=adapter_config(params.lora, "CAUSAL_LM"),
+        peft_config=adapters,
         batch_size=params.batch_size,
     )
     try:
