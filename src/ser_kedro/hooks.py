@@ -21,6 +21,7 @@ from ser_kedro.configuration import ProjectConfigLoader
 from ser_kedro.errors import DataError
 from ser_kedro.evaluation.benchmarks.read import check_items
 from ser_kedro.launch.command import check_installed
+from ser_kedro.models.params import SftWhen
 from ser_kedro.store.layout import PROJECT_VARIABLE
 
 SUMMARY = "evolution_summary"
@@ -106,12 +107,16 @@ def _check_model(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
     if ppo := params.get("ppo"):
         lengths["ppo"] = ppo.max_prompt_length + ppo.max_new_tokens
     fits = all(n <= lengths.get("sft", n) for n in lengths.values())
-    if model.scratch is not None and model.chat_template is None and fits:
+    when: SftWhen = params["sft"].when if "sft" in params else "auto"
+    made = model.scratch is not None and when != "never"
+    if made and model.chat_template is None and fits:
         return  # it is made to fit, and torch need not be there yet
     from ser_kedro.models.checks import check_model
 
     new_head = "reward" in params and params["reward"].head_width is not None
-    check_model(model, lengths, policy="ppo" in params, new_head=new_head)
+    check_model(
+        model, lengths, sft_when=when, policy="ppo" in params, new_head=new_head
+    )
 
 
 def _nothing_to_read(name: str, env: str | None) -> str:

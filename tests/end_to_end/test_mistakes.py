@@ -91,6 +91,8 @@ def test_own_data_not_yet_given(line_of):
         ("seed=-1", ["Error: seed=-1:", "at least 0"]),
         ("seed=1.5", ["Error: seed=1.5:", "whole number"]),
         ("model=7", ["Error: model=7:", "name"]),
+        ("sft.when=never", ["sft.when=never: test is a model from scratch"]),
+        ("sft.when=never,sft.pool=text", ["sft", "pool=text", "when=never"]),
         ("reward.epochs=abc", ["reward.epochs=abc:", "valid number"]),
         ("reward.epochs=0", ["reward.epochs=0:", "greater than 0"]),
         ("reward.loss=logstic", ["reward.loss=logstic:", "'logistic' or 'hinge'"]),

@@ -13,7 +13,7 @@ from transformers.models.auto.modeling_auto import (
 from ser_kedro.errors import ModelError
 from ser_kedro.models.encode import tokens_above, too_large
 from ser_kedro.models.gguf_place import names_gguf
-from ser_kedro.models.params import ADAPTER, ModelParams
+from ser_kedro.models.params import ADAPTER, ModelParams, SftWhen
 from ser_kedro.models.reward_model import DEEP_HEAD, check_window
 from ser_kedro.models.scratch import scratch_config
 from ser_kedro.models.source import (
@@ -23,6 +23,7 @@ from ser_kedro.models.source import (
     load_config,
     load_tokenizer,
 )
+from ser_kedro.models.starting_point import check_when
 from ser_kedro.store.json_io import read_json
 
 _HEADS = {"score", "classifier"}
@@ -32,6 +33,7 @@ def check_model(
     model: ModelParams,
     lengths: Mapping[str, int],
     *,
+    sft_when: SftWhen = "auto",
     policy: bool = False,
     new_head: bool = False,
 ) -> None:
@@ -44,6 +46,7 @@ def check_model(
         model: Which model.
         lengths: Tokens of a row, by the section of the parameters that says so; a
             model from scratch has as many positions as ``sft`` says.
+        sft_when: When SFT trains it.
         policy: A policy is trained, so the model must generate.
         new_head: Rewards are given by a new head with a hidden layer.
 
@@ -52,6 +55,7 @@ def check_model(
     """
     model.read_template()
     if model.scratch is not None:
+        check_when(model, "language_model", sft_when)
         size, positions = model.scratch.vocab_size, lengths.get("sft")
         if positions is not None:
             made = scratch_config(model.scratch, size, positions)
@@ -66,6 +70,7 @@ def check_model(
         return
     _check_class(model, config, policy)
     _check_head(model)
+    check_when(model, kind_of(model, config), sft_when)
     if new_head and kind_of(model, config) == "reward_model":
         raise ModelError(
             f"reward.head_width: {model.name} is a reward model, whose linear head"

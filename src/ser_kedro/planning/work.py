@@ -70,9 +70,10 @@ def checkpoint_bytes(shape: ModelShape, *, bf16: bool) -> int:
 
 
 def disk(
-    language: ModelShape | None,
+    start: ModelShape,
     reward: ModelShape,
     *,
+    tuned: bool,
     loops: int,
     bf16: bool,
     work: Work,
@@ -80,15 +81,17 @@ def disk(
     """Return the disk that a run needs.
 
     Args:
-        language: The model of SFT; ``None`` for an encoder, which SFT passes on.
+        start: The model that SFT trains or passes on; it is stored in both cases.
         reward: The reward model; adapters are merged, so each is stored whole.
+        tuned: SFT trains it.
         loops: Loops at most.
         bf16: Weights are stored with 2 bytes, not 4 (under DeepSpeed).
         work: What is known of the data.
     """
     width = 2 if bf16 else 4
-    models = [language or reward] + [reward] * (1 + loops)
-    checkpoints = max(checkpoint_bytes(shape, bf16=bf16) for shape in models)
+    models = [start] + [reward] * (1 + loops)
+    trained = models if tuned else models[1:]
+    checkpoints = max(checkpoint_bytes(shape, bf16=bf16) for shape in trained)
     return Disk(
         models=sum(width * shape.parameters for shape in models),
         count=len(models),
