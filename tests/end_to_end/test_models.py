@@ -42,7 +42,6 @@ def test_a_ready_reward_model_through_the_whole_run(fresh, kedro):
         ("model=mine", "model.chat_template=no.jinja: cannot be read"),
         ("model=large", "tokens that the model does not know"),
         ("model=roberta,reward.max_length=65", "the model reads 64 tokens at most"),
-        ("model=ready,sft.when=always", "sft.when=always: ready is a reward model"),
     ):
         done = kedro(*RUN, params, cwd=fresh)
         assert done.returncode == 2

@@ -122,10 +122,10 @@ class TestPassedOn:
         folder = brought.llama(tmp_path, templates.MISTRAL_1)
         values = preset("test")
         work = Work(pairs=PAIRS, table_bytes=96_000)
-        return lambda **sft: make_plan(
+        return lambda trainable="full", **sft: make_plan(
             ModelParams(name=str(folder)),
             SftParams.model_validate({**values["sft"], **sft}),
-            RewardParams.model_validate(values["reward"]),
+            RewardParams.model_validate({**values["reward"], "trainable": trainable}),
             PpoParams.model_validate(values["ppo"]),
             Devices(1, GB, bf16=False),
             loops=3,
@@ -144,6 +144,14 @@ class TestPassedOn:
         assert [stage.name for stage in tuned.stages] == ["sft", *names]
         assert passed.disk.models == tuned.disk.models
         assert passed.disk.checkpoints <= tuned.disk.checkpoints
+
+    def test_heads_share_the_file_of_what_is_frozen(self, made):
+        first = made(when="always").stages[0].shape
+        reward = made().stages[0].shape
+        head, tuned = made("head").disk, made("head", when="always").disk
+        assert head.models == 4 * (first.parameters + reward.parameters)
+        assert (head.count, head.checkpoints) == (5, 0)
+        assert tuned.checkpoints == 2 * 12 * first.trainable
 
 
 class TestWork:

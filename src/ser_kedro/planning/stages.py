@@ -121,6 +121,7 @@ def make_plan(
             first,
             scorer,
             tuned=start.trained,
+            heads=reward.trainable == "head",
             loops=loops,
             bf16=mode == "bf16",
             work=work,
