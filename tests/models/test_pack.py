@@ -1,5 +1,6 @@
 import copy
 import logging
+import re
 
 import pytest
 import torch
@@ -139,6 +140,51 @@ def test_packed_rewards_and_gradients_are_the_plain_ones(name):
             assert difference(ours[name], gradient) < 1e-4, name
 
 
+@pytest.mark.parametrize("name", PACKED)
+def test_in_bf16_packed_rewards_are_as_close_to_fp32_as_plain_ones(name):
+    model = random_model(PACKED[name])
+    with torch.no_grad():
+        exact = model(**collate(ROWS, 0, packed=False)).logits
+        with torch.autocast("cpu", torch.bfloat16):
+            plain = model(**collate(ROWS, 0, packed=False)).logits.float()
+
+    packing = enable(model, bf16=True)
+
+    assert packing.exact, packing
+    assert "bfloat16: " in packing.measured
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        packed = model(**collate(ROWS, 0, packed=True)).logits
+    assert (plain - exact).norm() > 0
+    # The plain ones have a head in bf16 on top.
+    assert (packed - exact).norm() <= 1.5 * (plain - exact).norm()
+
+
+@pytest.mark.parametrize("name", ["bert", "bloom"])
+def test_bf16_is_no_excuse(name):
+    assert not enable(random_model(PLAIN[name]), bf16=True).exact
+
+
+@pytest.mark.parametrize("name", ["llama", "bert"])
+def test_weights_in_half_precision_are_judged_by_what_fp32_gives(name):
+    model = random_model({**PACKED, **PLAIN}[name]).to(torch.bfloat16)
+
+    packing = enable(model)
+
+    assert packing.exact is (name == "llama")
+    assert model.dtype == torch.bfloat16
+
+
+def test_one_large_activation_is_no_reason_against_packing():
+    """Real models have some, which a maximum over a spread took for a difference."""
+    model = random_model(PACKED["llama"])
+    with torch.no_grad():
+        model.base_model.norm.weight[3] *= 100
+
+    packing = enable(model.to(torch.bfloat16))
+
+    assert packing.exact, packing
+
+
 @pytest.mark.parametrize("name", PLAIN)
 def test_where_packed_rows_would_be_read_otherwise_they_stay_plain(name, caplog):
     model = random_model(PLAIN[name])
@@ -150,7 +196,7 @@ def test_where_packed_rows_would_be_read_otherwise_they_stay_plain(name, caplog)
 
     assert not packing.exact
     assert not packing.fits(1)
-    assert f"{type(model).__name__}: plain rows: " in caplog.text
+    assert f"{type(model).__name__}: Packing disabled: " in caplog.text
     after, _ = rewards_and_gradients(model, inputs)
     assert torch.equal(before, after)
 
@@ -159,7 +205,8 @@ def test_the_choice_is_logged(caplog):
     with caplog.at_level(logging.INFO):
         enable(random_model(PACKED["mistral with a wide window"]))
 
-    assert "packed rows (sdpa, up to 64 tokens a row)" in caplog.text
+    assert "Packing enabled (sdpa, up to 64 tokens a row); packed and" in caplog.text
+    assert re.search(r"\(fp32: \d\.\de-0\d, rounding \d\.\de-0\d, allowed", caplog.text)
 
 
 def test_a_row_longer_than_the_window_stays_plain():

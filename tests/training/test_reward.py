@@ -1,4 +1,5 @@
 import json
+import logging
 
 import numpy as np
 import pyarrow as pa
@@ -19,6 +20,7 @@ from ser_kedro.preferences.schema import LABELED, PAIRS
 from ser_kedro.store.layout import project_root
 from ser_kedro.store.references import ModelRef
 from ser_kedro.store.tables import read_table
+from ser_kedro.training.batches import PairSteps
 from ser_kedro.training.params import RewardParams, SftParams
 from ser_kedro.training.reward_job import TrainRewardJob
 from ser_kedro.training.sft_job import SftJob
@@ -510,3 +512,38 @@ def test_adapters_are_kept_beside_the_model_if_asked(job, sft_model):
     assert again.keys() == expected.keys()
     for name in expected:
         torch.testing.assert_close(again[name], expected[name])
+
+
+@pytest.fixture
+def responses_that_see_each_other(monkeypatch):
+    made = PairSteps._micro_batch
+
+    def broken(self, *arguments):
+        batch = made(self, *arguments)
+        if "segments" in batch:
+            batch["segments"] = batch["segments"].clamp(max=0)
+        return batch
+
+    monkeypatch.setattr(PairSteps, "_micro_batch", broken)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"lora": LoraParams(r=2, alpha=8, dropout=0.3)}, {"precision": "bf16"}]
+)
+def test_packing_that_agrees_is_kept_and_the_numbers_are_logged(
+    job, weights, caplog, changes
+):
+    with caplog.at_level(logging.INFO):
+        weights(job(epochs=1, **changes))
+
+    assert "Packed training agrees with plain training: gradients" in caplog.text
+    assert "Packing disabled" not in caplog.text
+
+
+def test_without_agreement_training_is_plain(
+    job, weights, caplog, responses_that_see_each_other
+):
+    broken = weights(job(epochs=1))
+
+    assert "Packing disabled: packed and plain gradients differ" in caplog.text
+    assert equal(broken, weights(job(epochs=1, packing=False)))

@@ -66,9 +66,9 @@ class Scorer:
         if not is_zero3_enabled():
             model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
         encoder = Encoder(tokenizer, scoring.max_length)
-        choice = pack.enable(model, wanted=scoring.packing)
-        ready = initialize(model) if is_zero3_enabled() else model
         bf16 = uses_bf16(scoring.precision)
+        choice = pack.enable(model, wanted=scoring.packing, bf16=bf16)
+        ready = initialize(model) if is_zero3_enabled() else model
         return cls(ready, encoder, choice, scoring.score_tokens, bf16)
 
     def table_rewards(self, table: pa.Table) -> np.ndarray:

@@ -44,13 +44,9 @@ def average_models(
         {name: sum(state[name] for state in states) / len(states) for name in states[0]}
     )
     encoder = Encoder(tokenizer, params.max_length)
-    scorer = Scorer(
-        model,
-        encoder,
-        pack.enable(model, wanted=params.packing),
-        params.score_tokens,
-        uses_bf16(params.precision),
-    )
+    bf16 = uses_bf16(params.precision)
+    packing = pack.enable(model, wanted=params.packing, bf16=bf16)
+    scorer = Scorer(model, encoder, packing, params.score_tokens, bf16)
     pairs = read_table(validation)
     columns = pairs.slice(0, _SAMPLE).select(["prompt", "chosen", "rejected"])
     sample = encoder.pairs(*columns.to_pydict().values())

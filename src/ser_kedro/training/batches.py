@@ -94,22 +94,34 @@ class PairSteps(Dataset):
         and ``scale``, what one of its pairs counts in the mean over the step, times
         the number of processes, over which gradients are averaged.
         """
-        pairs = self.steps[step]
-        costs = self.packed_tokens if self.packing.exact else self.plain_tokens
-        shard = self.shard
+        return self.batches(self.steps[step], self.packing, self.shard)
+
+    def batches(
+        self, pairs: np.ndarray, packing: Packing, shard: Shard = Shard()
+    ) -> list[dict[str, Any]]:
+        """Return the same for some pairs as if they were a step.
+
+        Args:
+            pairs: Their rows, shape ``(n,)``.
+            packing: Whether they are packed.
+            shard: What of them a process reads; all of them, if not given.
+        """
+        costs = self.packed_tokens if packing.exact else self.plain_tokens
         batches = pack.cut(
             costs[pairs].tolist(),
             self.max_tokens_per_microbatch * shard.world,
             shard.world,
         )
         return [
-            self._micro_batch(pairs[batch], shard.world / len(pairs))
+            self._micro_batch(pairs[batch], shard.world / len(pairs), packing, shard)
             for batch in batches
         ]
 
-    def _micro_batch(self, pairs: np.ndarray, scale: float) -> dict[str, Any]:
+    def _micro_batch(
+        self, pairs: np.ndarray, scale: float, packing: Packing, shard: Shard
+    ) -> dict[str, Any]:
         longest = int(self.packed_tokens[pairs].max())
-        mine = pairs[self.shard.rank :: self.shard.world]
+        mine = pairs[shard.rank :: shard.world]
         # All processes make as many passes: without a pair left, one that counts 0.
         mute = len(mine) == 0
         mine = self.rows[(pairs[:1] if mute else mine).tolist()]
@@ -122,7 +134,7 @@ class PairSteps(Dataset):
                 strict=True,
             )
         ]
-        batch = pack.collate(rows, self.pad_token_id, packed=self.packing.fits(longest))
+        batch = pack.collate(rows, self.pad_token_id, packed=packing.fits(longest))
         for name in SAID:
             batch[name] = torch.tensor(mine[name], dtype=torch.float32)
         return {**batch, "scale": 0.0 if mute else scale}

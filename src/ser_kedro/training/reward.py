@@ -34,6 +34,7 @@ from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.store.tables import read_table, write_table
 from ser_kedro.training.arguments import training_arguments
 from ser_kedro.training.batches import PairSteps, said_of
+from ser_kedro.training.packing_check import check_packing
 from ser_kedro.training.params import RewardParams
 from ser_kedro.training.reward_trainer import SerRewardTrainer
 from ser_kedro.training.run import train
@@ -97,17 +98,12 @@ def train_reward(
     check_window(model.config, params.max_length, "reward")
     encoder = Encoder(tokenizer, params.max_length)
     rows, counts = _encode(encoder, pairs, params, workspace)
-    packing = pack.enable(model, wanted=params.packing)
+    bf16 = uses_bf16(params.precision)
+    packing = pack.enable(model, wanted=params.packing, bf16=bf16)
     trained, metrics = _train(
         model, tokenizer, arguments, rows, packing, params, seed, workspace
     )
-    scorer = Scorer(
-        trained,
-        encoder,
-        packing,
-        params.score_tokens,
-        uses_bf16(params.precision),
-    )
+    scorer = Scorer(trained, encoder, packing, params.score_tokens, bf16)
     folder = workspace / "model"
     held_out = read_table(validation)
     sample = next(_encoded(encoder, held_out))[1][:_SAMPLE]
@@ -207,6 +203,7 @@ def _train(
         loss=params.loss,
         hinge_margin=params.margin,
     )
+    check_packing(trainer)
     metrics = train(trainer, workspace, "reward model")
     adapter = workspace / "adapter" if params.keep_adapter else None
     return trained_model(trainer, adapter).eval(), metrics

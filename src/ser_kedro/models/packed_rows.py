@@ -1,0 +1,132 @@
+"""Packed rows: responses behind one copy of their prompt, as inputs of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.attention.flex_attention import BlockMask, create_block_mask
+from torch.nn.utils.rnn import pad_sequence
+from transformers import PreTrainedModel
+
+# Segments of a row: the prompt, which all see; responses are numbered from 1.
+_PROMPT = 0
+_PADDING = -1
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A prompt and responses to it, as token ids.
+
+    Attributes:
+        prompt: Ids of the prompt.
+        tails: Ids of each response, none of them empty.
+    """
+
+    prompt: list[int]
+    tails: list[list[int]]
+
+
+def collate(rows: Sequence[Row], pad_token_id: int, *, packed: bool) -> dict[str, Any]:
+    """Return the inputs of one forward pass over rows.
+
+    Args:
+        rows: The rows.
+        pad_token_id: What fills the short ones.
+        packed: One row of the model for each; otherwise one for each response.
+
+    Returns:
+        Arguments of ``forward``; ``logits`` then holds one reward for each response,
+        row by row, in the order of the tails.
+    """
+    if not packed:
+        ids = [torch.tensor(row.prompt + tail) for row in rows for tail in row.tails]
+        return {
+            "input_ids": _pad(ids, pad_token_id),
+            "attention_mask": _pad([torch.ones_like(row) for row in ids], 0),
+        }
+    ids, positions, segments, ends = [], [], [], []
+    for row in rows:
+        start = len(row.prompt)
+        sizes = [start, *map(len, row.tails)]
+        flat = [*row.prompt, *(token for tail in row.tails for token in tail)]
+        ids.append(torch.tensor(flat))
+        steps = [torch.arange(start), *(start + torch.arange(n) for n in sizes[1:])]
+        positions.append(torch.cat(steps))
+        segments.append(
+            torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes))
+        )
+        ends.append(torch.tensor(sizes).cumsum(0)[1:] - 1)
+    inputs = _pad(ids, pad_token_id)
+    width = inputs.shape[1]
+    return {
+        "input_ids": inputs,
+        "position_ids": _pad(positions, 0),
+        "segments": _pad(segments, _PADDING),
+        "ends": torch.cat([end + i * width for i, end in enumerate(ends)]),
+    }
+
+
+def hidden_states(
+    model: PreTrainedModel,
+    input_ids: Tensor,
+    position_ids: Tensor | None,
+    segments: Tensor,
+    ends: Tensor | None,
+) -> Tensor:
+    """Return the last hidden states at the ends of all responses of packed rows.
+
+    Args:
+        model: The model; only its base is called.
+        input_ids: From ``collate``, like all that follows.
+        position_ids: As there.
+        segments: As there.
+        ends: As there.
+
+    Returns:
+        Shape ``(responses, hidden)``.
+    """
+    outputs = model.base_model(
+        input_ids=input_ids,
+        position_ids=position_ids,
+        attention_mask=_mask(segments, attention_of(model), model.dtype),
+        use_cache=False,
+    )
+    return outputs.last_hidden_state.flatten(0, 1)[ends]
+
+
+def _mask(segments: Tensor, attention: str, dtype: torch.dtype) -> Tensor | BlockMask:
+    """Let each token see what precedes it in the prompt and in its own response.
+
+    A padding token sees itself and the prompt, so that no row of the mask is empty.
+    """
+    size, length = segments.shape
+    if attention == "flex_attention":
+
+        def visible(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
+            seen = segments[b, key]
+            return (key <= query) & ((seen == _PROMPT) | (seen == segments[b, query]))
+
+        return create_block_mask(
+            visible, size, None, length, length, device=str(segments.device)
+        )
+    seen = segments[:, None, :]
+    mask = ((seen == _PROMPT) | (seen == segments[:, :, None])).tril()[:, None]
+    if attention == "sdpa":
+        return mask
+    hidden = torch.finfo(dtype).min  # attention spelt out adds the mask to the scores
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(
+        ~mask, hidden
+    )
+
+
+def attention_of(model: PreTrainedModel) -> str:
+    """Return the name of the attention that a model computes with."""
+    return str(model.config._attn_implementation)
+
+
+def _pad(rows: list[Tensor], value: int) -> Tensor:
+    return pad_sequence(rows, batch_first=True, padding_value=value)
