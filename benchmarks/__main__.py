@@ -18,6 +18,7 @@ from benchmarks.pairs import ROOT, prepare
 # In the order of the page.
 NAMES = (
     "training",
+    "lora_layers",
     "losses",
     "accuracy",
     "labelling",

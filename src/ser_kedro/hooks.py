@@ -109,13 +109,22 @@ def _check_model(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
     fits = all(n <= lengths.get("sft", n) for n in lengths.values())
     when: SftWhen = params["sft"].when if "sft" in params else "auto"
     made = model.scratch is not None and when != "never"
+    adapters = {name: params[name].lora for name in sections}
+    last = {n: a.last_layers for n, a in adapters.items() if a and a.last_layers}
+    if model.scratch is not None:
+        fits = fits and all(n <= model.scratch.layers for n in last.values())
     if made and model.chat_template is None and fits:
         return  # it is made to fit, and torch need not be there yet
     from ser_kedro.models.checks import check_model
 
     new_head = "reward" in params and params["reward"].head_width is not None
     check_model(
-        model, lengths, sft_when=when, policy="ppo" in params, new_head=new_head
+        model,
+        lengths,
+        sft_when=when,
+        last_layers=last,
+        policy="ppo" in params,
+        new_head=new_head,
     )
 
 

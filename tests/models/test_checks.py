@@ -65,6 +65,15 @@ def test_a_model_from_scratch_reads_what_sft_says():
         check_model(model, {"sft": 64, "reward": 65})
 
 
+def test_adapters_on_more_layers_than_there_are(tmp_path):
+    folder = brought.llama(tmp_path, num_hidden_layers=2)
+    taken(folder, last_layers={"sft": 2, "reward": 1})
+    said = "reward.lora.last_layers=3: the model has 2 layers"
+    refused(folder, said, last_layers={"sft": 2, "reward": 3})
+    encoder = brought.roberta(tmp_path / "encoder", positions=66)
+    taken(encoder, {"sft": 64, "reward": 64}, last_layers={"sft": 99})  # is skipped
+
+
 def test_a_hub_that_cannot_be_reached_is_left_to_the_first_stage_that_needs_it():
     assert check_model(ModelParams(name="nosuch/model"), LENGTHS) is None
     with pytest.raises(ModelError, match="model=nosuch/model: cannot be loaded"):

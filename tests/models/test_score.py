@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from ser_kedro.errors import ModelError
 from ser_kedro.launch.executor import run
 from ser_kedro.models.calibration import Calibration
 from ser_kedro.models.pack import Packing
@@ -284,3 +285,33 @@ def test_a_collapsed_model_selects_nothing_and_is_called_so(score, unlabeled, ta
     state = judged(*selected, scores, pool=unlabeled, rewards=(0.0, 0.0))
 
     assert state.records[-1].outcome == "collapsed"
+
+
+def test_out_of_memory_halves_the_pass_and_goes_on(scorer, pairs, monkeypatch, caplog):
+    expected = scorer.rewards(pairs)
+    sizes, forward = [], Scorer._forward
+
+    def limited(self, rows, packed):
+        sizes.append(len(rows))
+        if len(rows) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return forward(self, rows, packed)
+
+    monkeypatch.setattr(Scorer, "_forward", limited)
+    found = replace(scorer, tokens=10**6).rewards(pairs)
+
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert "Out of memory: going on with passes of" in caplog.text
+    tried = [size for size in sizes if size > 2]
+    assert tried == sorted(tried, reverse=True)  # none is tried twice
+    assert len(tried) < 10
+
+
+def test_out_of_memory_with_a_single_row_is_one_line(scorer, pairs, monkeypatch):
+    def none(self, rows, packed):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Scorer, "_forward", none)
+
+    with pytest.raises(ModelError, match="scoring: out of memory; lower"):
+        scorer.rewards(pairs)

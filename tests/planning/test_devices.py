@@ -3,11 +3,11 @@
 import pytest
 
 from ser_kedro.errors import ParameterError
+from ser_kedro.launch.memory import host_memory
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.planning.devices import (
     Devices,
     from_launcher,
-    host_memory,
     parse_size,
     this_machine,
 )

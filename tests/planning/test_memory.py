@@ -118,12 +118,24 @@ class TestActivations:
             model = LlamaForSequenceClassification(tiny(layers, **sizes))
             model.to(torch.bfloat16 if mode == "bf16" else torch.float32)
             if params is not None:
-                model = get_peft_model(model, adapter_config(params, "SEQ_CLS"))
+                model = get_peft_model(model, adapter_config(params, "SEQ_CLS", model))
             measured.append(kept(model.train(), 128, mode == "autocast"))
         shape = shape_of(tiny(2, **sizes), "SEQ_CLS", params)
         ours = memory.activations(shape, mode, 128, gpu=False)
         # Two layers' worth: what lies outside of them cancels out.
         assert ours == pytest.approx(measured[1] - measured[0], rel=0.25)
+
+    @pytest.mark.parametrize("checkpointing", [False, True])
+    def test_layers_below_the_adapted_ones_keep_nothing(self, checkpointing):
+        from dataclasses import replace
+
+        deep = replace(FROZEN, layers=8, last_layers=2, adapted_inputs=60)
+        flat = replace(FROZEN, layers=2, adapted_inputs=60)
+        ours, expected = (
+            memory.activations(shape, "bf16", 10, checkpointing)
+            for shape in (deep, flat)
+        )
+        assert ours == expected
 
     def test_checkpointing_keeps_inputs_and_one_layer(self):
         whole = memory.activations(FULL, "bf16", 10)

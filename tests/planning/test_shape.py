@@ -46,6 +46,16 @@ def test_preset_finds_its_adapters(config, name):
     assert reward.adapted_inputs == read.num_hidden_layers * (5 * h + q + i)
 
 
+def test_adapters_on_the_last_layers(config):
+    read = config("qwen3_0_6b")
+    everywhere = shape_of(read, "SEQ_CLS", LoraParams(r=8, alpha=32))
+    last = shape_of(read, "SEQ_CLS", LoraParams(r=8, alpha=32, last_layers=7))
+    head = read.hidden_size
+    assert (last.trainable - head) * 4 == everywhere.trainable - head
+    assert last.adapted_inputs * 4 == everywhere.adapted_inputs
+    assert (last.layers, last.last_layers) == (28, 7)
+
+
 @pytest.mark.parametrize("name", ["llama3_8b", "mistral_7b", "llama2_13b"])
 def test_settings_of_the_paper(name):
     reward = RewardParams.model_validate(preset(name)["reward"])

@@ -8,6 +8,7 @@ import pytest
 from ser_kedro.errors import ModelError
 from ser_kedro.models.params import ModelParams
 from ser_kedro.planning.devices import Devices
+from ser_kedro.planning.shape import ModelShape
 from ser_kedro.planning.stages import (
     config_of,
     make_plan,
@@ -25,6 +26,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 GB = 10**9
+LARGE = ModelShape(10**8, 10**8, 1, 1, 0, 0, 0, intermediate=10**5, vocabulary=0)
 PAIRS = {
     "sft_pairs": 300,
     "labeled_pairs": 60,
@@ -170,8 +172,18 @@ class TestWork:
     def test_rows_of_a_pass(self, micro, expected):
         params = SftParams(**self.GIVEN, epochs=1, batch_size=40)
         params = params.model_copy(update={"micro_batch_size": micro})
-        rows = [sft_rows_of_a_pass(params, Devices(n, None)) for n in (8, 1)]
+        rows = [sft_rows_of_a_pass(params, Devices(n, None), LARGE) for n in (8, 1)]
         assert tuple(rows) == expected
+
+    @pytest.mark.parametrize(
+        ("memory", "rows"),
+        # 80 % of it, less 1.8 GB of states; a token takes 1.375 MB, and a row has 8.
+        [(4 * GB, 512 // 8), (10 * GB, 4096 // 8)],
+    )
+    def test_rows_of_a_pass_fill_the_memory(self, memory, rows):
+        params = SftParams(**self.GIVEN, epochs=1, batch_size=10**6)
+        found = sft_rows_of_a_pass(params, Devices(1, memory), LARGE)
+        assert found == rows
 
     @pytest.mark.parametrize(
         ("budget", "count", "tokens"),
@@ -185,7 +197,8 @@ class TestWork:
         params = RewardParams(
             **self.GIVEN, epochs=1, batch_size=40, max_tokens_per_microbatch=budget
         )
-        assert reward_tokens_of_a_pass(params, Devices(count, None)) == tokens
+        found = reward_tokens_of_a_pass(params, Devices(count, None), LARGE)
+        assert found == tokens
 
     def test_disk(self):
         work = Work(pairs=PAIRS, table_bytes=96_000)

@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 from ser_kedro.errors import DataError, PolicyError
 from ser_kedro.models.calibration import Calibration
+from ser_kedro.models.params import LoraParams
 from ser_kedro.policy.actor_critic import ActorCritic
 from ser_kedro.policy.ppo import Ppo
 from ser_kedro.policy.ppo_checkpoint import WEIGHTS
@@ -139,6 +140,29 @@ def test_every_trainable_parameter_moves_and_no_other(begin, lora):
     after = dict(ppo.actor.named_parameters())
     assert all(torch.equal(weight, after[name]) for name, weight in frozen.items())
     assert bool(frozen) == (lora is not None)
+
+
+@pytest.mark.parametrize("algorithm", ["ppo", "rloo"])
+def test_layers_below_the_adapted_ones_are_run_forward_only(begin, algorithm):
+    lora = LoraParams(r=8, alpha=16, last_layers=1)
+    sizes = {"steps": 1, "answers_per_prompt": 4, "kl_coefficient": 0.1}
+    ppo = begin(
+        ppo_params(algorithm=algorithm, lora=lora, gradient_checkpointing=True, **sizes)
+    )
+    before = weights(ppo)
+    first, last = ppo.actor.causal.model.layers
+    graphs = {"first": set(), "last": set()}
+    for name, layer in (("first", first), ("last", last)):
+        layer.register_forward_hook(
+            lambda _, __, output, name=name: graphs[name].add(output.requires_grad)
+        )
+
+    ppo.run()
+
+    assert graphs == {"first": {False}, "last": {False, True}}
+    assert not any(weight.requires_grad for weight in first.parameters())
+    adapters = {n: w for n, w in weights(ppo).items() if "lora" in n}
+    assert all(not torch.equal(before[n], w) for n, w in adapters.items())
 
 
 @pytest.mark.parametrize("optimizer", ["adafactor", "adamw"])

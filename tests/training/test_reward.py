@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from ser_kedro.errors import DataError, ModelError
 from ser_kedro.launch.executor import run
@@ -23,6 +23,7 @@ from ser_kedro.store.tables import read_table
 from ser_kedro.training.batches import PairSteps
 from ser_kedro.training.params import RewardParams, SftParams
 from ser_kedro.training.reward_job import TrainRewardJob
+from ser_kedro.training.reward_trainer import SerRewardTrainer
 from ser_kedro.training.sft_job import SftJob
 
 pytestmark = pytest.mark.slow
@@ -185,6 +186,23 @@ def test_the_head_is_trained_and_saved_beside_chosen_adapters(job, sft_model):
     trained = state(load_reward_model(model.location, 0)[0])
     layer = "model.layers.0.self_attn.q_proj.weight"
     assert moved(start, trained) == {layer, "score.weight"}
+
+
+def test_the_last_layers_and_the_head_move_alone(job, sft_model):
+    config = AutoConfig.from_pretrained(sft_model.location, num_hidden_layers=3)
+    AutoModelForCausalLM.from_config(config).save_pretrained(sft_model.location)
+    start = state(load_reward_model(sft_model.location, SEED)[0])
+    lora = LoraParams(r=2, alpha=8, last_layers=2)
+
+    model = run(job(lora=lora, gradient_checkpointing=True))["model"]
+
+    trained = state(load_reward_model(model.location, 0)[0])
+    above = {
+        name
+        for name in start
+        if "proj" in name and "layers.0." not in name or name == "score.weight"
+    }
+    assert moved(start, trained) == above
 
 
 def test_lora_dropout_is_not_switched_off(job, weights):
@@ -547,3 +565,38 @@ def test_without_agreement_training_is_plain(
 
     assert "Packing disabled: packed and plain gradients differ" in caplog.text
     assert equal(broken, weights(job(epochs=1, packing=False)))
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """A forward pass of more than so many tokens runs out of memory."""
+    most, seen, compute = [10**9], [], SerRewardTrainer.compute_loss
+
+    def limited(self, model, inputs, *args, **kwargs):
+        loss = compute(self, model, inputs, *args, **kwargs)
+        seen.append(inputs["input_ids"].numel())
+        if self.state.global_step and seen[-1] > most[0]:
+            loss.sum().backward()  # gradients of a pass that did not end
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return loss
+
+    monkeypatch.setattr(SerRewardTrainer, "compute_loss", limited)
+    return most
+
+
+def test_out_of_memory_halves_the_pass_and_goes_on(job, weights, little_memory, caplog):
+    whole = weights(job(epochs=1, packing=False))
+    little_memory[0] = 700
+
+    halved = weights(job(epochs=1, packing=False))
+
+    assert "Out of memory: going on with passes of" in caplog.text
+    for name, expected in whole.items():
+        torch.testing.assert_close(halved[name], expected, atol=2e-4, rtol=0)
+
+
+def test_out_of_memory_with_a_single_pair_is_one_line(job, weights, little_memory):
+    little_memory[0] = 1
+
+    with pytest.raises(ModelError, match="reward training: out of memory; lower"):
+        weights(job(epochs=1))

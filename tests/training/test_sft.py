@@ -1,14 +1,16 @@
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 from trl import SFTTrainer
 
-from ser_kedro.errors import DataError
+from ser_kedro.errors import DataError, ModelError
 from ser_kedro.launch.executor import run
 from ser_kedro.models.params import LoraParams, ModelParams, ScratchParams
 from ser_kedro.models.scratch import EOS, PAD, random_model, train_tokenizer
 from ser_kedro.preferences.schema import LABELED
 from ser_kedro.training.params import SftParams
 from ser_kedro.training.sft_job import SftJob
+from tests.models import brought
 
 pytestmark = pytest.mark.slow
 
@@ -163,6 +165,20 @@ def test_a_folder_is_fine_tuned_with_adapters_and_merged(job):
     assert before.keys() == after.keys()
 
 
+def test_only_the_last_layer_is_fine_tuned(job, tmp_path):
+    folder = brought.llama(tmp_path / "deep", num_hidden_layers=2)
+    before = state(AutoModelForCausalLM.from_pretrained(folder))
+
+    lora = LoraParams(r=2, alpha=4, last_layers=1)
+    model = ModelParams(name=str(folder))
+    tuned = run(job(model, lora=lora, gradient_checkpointing=True))["model"]
+
+    after = state(tuned.load_model())
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    matrices = {name for name in before if "layers.1" in name and "proj" in name}
+    assert moved == matrices
+
+
 def test_overlong_rows_are_counted(job):
     metrics = run(job(max_length=110, overlong="drop"))["model"].metrics
 
@@ -208,3 +224,39 @@ def test_the_tokenizer_spells_any_text_and_keeps_pad_from_eos():
     assert tokenizer.decode(tokenizer(text)["input_ids"]) == text
     assert (tokenizer.pad_token, tokenizer.eos_token) == (PAD, EOS)
     assert tokenizer.pad_token_id != tokenizer.eos_token_id
+
+
+@pytest.fixture
+def little_memory(monkeypatch):
+    """A forward pass of more rows than this runs out of memory."""
+    most, compute_loss = [], SFTTrainer.compute_loss
+
+    def limited(self, model, inputs, *args, **kwargs):
+        if len(inputs["input_ids"]) > most[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return compute_loss(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(SFTTrainer, "compute_loss", limited)
+    return most
+
+
+def test_out_of_memory_starts_anew_with_half_the_rows(job, little_memory, caplog):
+    little_memory.append(8)
+    whole = run(job())["model"]
+    little_memory[0] = 3
+
+    halved = run(job(seed=0, epochs=1.0, save_steps=7))["model"]
+
+    lines = [r.message for r in caplog.records if "out of memory" in r.message]
+    assert [line.split("with ")[1] for line in lines] == [
+        "4 rows a forward pass",
+        "2 rows a forward pass",
+    ]
+    assert halved.metrics["last_loss"] == pytest.approx(whole.metrics["last_loss"])
+
+
+def test_out_of_memory_with_one_row_is_one_line(job, little_memory):
+    little_memory.append(0)
+
+    with pytest.raises(ModelError, match="sft: out of memory; lower sft.micro_batch"):
+        run(job())

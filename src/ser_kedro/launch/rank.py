@@ -53,6 +53,11 @@ def world_size() -> int:
     return distributed.get_world_size() if distributed else _told("WORLD_SIZE", 1)
 
 
+def local_world_size() -> int:
+    """Return how many processes of the launch share this machine."""
+    return _told("LOCAL_WORLD_SIZE", 1)
+
+
 def is_main() -> bool:
     """Say whether this process is the one that writes."""
     return rank() == 0

@@ -13,6 +13,7 @@ from transformers.models.auto.modeling_auto import (
 from ser_kedro.errors import ModelError
 from ser_kedro.models.encode import tokens_above, too_large
 from ser_kedro.models.gguf_place import names_gguf
+from ser_kedro.models.last_layers import check_last_layers
 from ser_kedro.models.params import ADAPTER, ModelParams, SftWhen
 from ser_kedro.models.reward_model import DEEP_HEAD, check_window
 from ser_kedro.models.scratch import scratch_config
@@ -34,6 +35,7 @@ def check_model(
     lengths: Mapping[str, int],
     *,
     sft_when: SftWhen = "auto",
+    last_layers: Mapping[str, int] | None = None,
     policy: bool = False,
     new_head: bool = False,
 ) -> None:
@@ -47,6 +49,8 @@ def check_model(
         lengths: Tokens of a row, by the section of the parameters that says so; a
             model from scratch has as many positions as ``sft`` says.
         sft_when: When SFT trains it.
+        last_layers: Layers from the end that get adapters, by the section that says
+            so.
         policy: A policy is trained, so the model must generate.
         new_head: Rewards are given by a new head with a hidden layer.
 
@@ -54,6 +58,7 @@ def check_model(
         ModelError: If it cannot be loaded, or some stage could not use it.
     """
     model.read_template()
+    adapted = last_layers or {}
     if model.scratch is not None:
         check_when(model, "language_model", sft_when)
         size, positions = model.scratch.vocab_size, lengths.get("sft")
@@ -61,6 +66,8 @@ def check_model(
             made = scratch_config(model.scratch, size, positions)
             for section, length in lengths.items():
                 check_window(made, length, section)
+        for section, wanted in adapted.items():
+            check_last_layers(model.scratch.layers, wanted, section)
         return
     try:
         config, tokenizer = load_config(model), load_tokenizer(model)
@@ -76,9 +83,14 @@ def check_model(
             f"reward.head_width: {model.name} is a reward model, whose linear head"
             " would be lost; leave head_width null"
         )
+    tuned = kind_of(model, config) == "language_model"
     for section, length in lengths.items():
-        if section != "sft" or kind_of(model, config) == "language_model":
+        if section != "sft" or tuned:
             check_window(config, length, section)
+    for section, wanted in adapted.items():
+        if section != "sft" or tuned:
+            layers = config.get_text_config().num_hidden_layers
+            check_last_layers(layers, wanted, section)
     _check_vocabulary(model, config, tokenizer)
 
 

@@ -129,12 +129,22 @@ class ModelParams(Params):
 
 
 class LoraParams(Params):
-    """Low-rank adapters (Hu et al., 2021); merged into the weights after training."""
+    """Low-rank adapters (Hu et al., 2021); merged into the weights after training.
+
+    Attributes:
+        r: Rank of an adapter.
+        alpha: An adapter counts ``alpha / r`` times.
+        dropout: Of what an adapter reads, in training.
+        target_modules: Names of the linear layers that have an adapter, or all.
+        last_layers: Adapters on so many layers from the end; those below are run
+            forward only. ``None``: on all layers.
+    """
 
     r: int = Field(ge=1)
     alpha: float = Field(gt=0)
     dropout: float = Field(0.0, ge=0, lt=1)
     target_modules: list[str] | Literal["all-linear"] = "all-linear"
+    last_layers: int | None = Field(default=None, ge=1)
 
 
 class Scoring(Params):
@@ -142,7 +152,8 @@ class Scoring(Params):
 
     Attributes:
         max_length: Tokens of a row, as the model was trained with.
-        score_tokens: Padded tokens of one forward pass.
+        score_tokens: Padded tokens of one forward pass; halved where the memory does
+            not hold them.
         packing: Let responses share their prompt's row, where that is exact.
         precision: As in ``TrainingParams``.
     """

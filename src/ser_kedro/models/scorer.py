@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -15,6 +16,7 @@ from ser_kedro.errors import ModelError
 from ser_kedro.launch.rank import is_main
 from ser_kedro.models import pack
 from ser_kedro.models.encode import EncodedPair, Encoder, Messages
+from ser_kedro.models.memory_use import out_of_memory
 from ser_kedro.models.pack import Packing, Row
 from ser_kedro.models.params import Scoring
 from ser_kedro.models.precision import uses_bf16
@@ -23,6 +25,8 @@ from ser_kedro.models.zero3 import Zero3Model, initialize, is_zero3_enabled
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+logger = logging.getLogger(__name__)
 
 # Pairs that are encoded and sorted by length together.
 SHARD = 2048
@@ -36,7 +40,7 @@ _ROW_TOKENS = 1024
 _COLUMNS = (("response_a", "response_b"), ("chosen", "rejected"))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Scorer:
     """A reward model with all that it takes to apply it.
 
@@ -44,7 +48,7 @@ class Scorer:
         model: The model, in evaluation mode; in parts, all ranks must score.
         encoder: How its rows are encoded.
         packing: Whether its rows are packed.
-        tokens: Padded tokens of one forward pass.
+        tokens: Padded tokens of one forward pass; halved where memory runs out.
         bf16: Compute in bf16, the head apart.
     """
 
@@ -117,7 +121,7 @@ class Scorer:
             costs = [_length(rows[i]) for i in chosen]
             for batch in pack.cut(costs, self.tokens):
                 group = [chosen[i] for i in batch]
-                values = iter(self._forward([rows[i] for i in group], packed))
+                values = iter(self._passes([rows[i] for i in group], packed))
                 for i in group:
                     outputs[i] = [next(values) for _ in rows[i].tails]
         flat = [[outputs[row][tail] for row, tail in pair] for pair in places]
@@ -127,6 +131,36 @@ class Scorer:
         """Help the other ranks to finish, where each holds a part of the model."""
         if isinstance(self.model, Zero3Model):
             self.model.join()
+
+    def _passes(self, rows: list[Row], packed: bool) -> Iterator[np.ndarray]:
+        """Yield what the head gives for rows of like length, in as few passes as fit.
+
+        Raises:
+            ModelError: If the memory does not hold a single row.
+        """
+        size = len(rows)
+        done = 0
+        while done < size:
+            # As an earlier pass has found out.
+            most = max(1, self.tokens // _length(rows[-1]))
+            part = rows[done : done + min(most, size - done)]
+            try:
+                values = self._forward(part, packed)
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                self._halve(part, error)
+                continue
+            yield from values
+            done += len(part)
+
+    def _halve(self, rows: list[Row], error: Exception) -> None:
+        if len(rows) == 1 or isinstance(self.model, Zero3Model):
+            raise ModelError(
+                "scoring: out of memory; lower reward.score_tokens or reward.max_length"
+            ) from error
+        self.tokens = len(rows) * _length(rows[-1]) // 2
+        logger.warning("Out of memory: going on with passes of %d tokens", self.tokens)
 
     @torch.inference_mode()
     def _forward(self, rows: list[Row], packed: bool) -> np.ndarray:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ser_kedro.errors import ParameterError
+from ser_kedro.launch.memory import gpu_memory, host_memory
 from ser_kedro.launch.params import LauncherParams
 
 Offload = Literal["none", "optimizer", "parameters"]
@@ -84,17 +84,3 @@ def this_machine() -> Devices:
     if gpu is None:
         return Devices(1, host_memory(), bf16=False)
     return Devices(1, gpu)
-
-
-def gpu_memory() -> int | None:
-    """Return the memory in bytes of this machine's first GPU, if it has one."""
-    import torch
-
-    if not torch.cuda.is_available():
-        return None
-    return int(torch.cuda.get_device_properties(0).total_memory)
-
-
-def host_memory() -> int:
-    """Return the memory of this machine in bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

@@ -9,7 +9,8 @@ Activations are what autograd keeps of a block with gated feed-forward part and 
 attention (no matrix of scores), counted with ``saved_tensors_hooks`` on transformers'
 Llama. They are linear in tokens, as in Korthikanti et al. (2022), whose ``34 h`` bytes
 a token and layer hold for GPT's block. With gradient checkpointing a block keeps its
-input alone, and one block at a time is whole.
+input alone, and one block at a time is whole. Blocks below the last ones that are
+adapted keep nothing.
 """
 
 from __future__ import annotations
@@ -204,6 +205,7 @@ def activations(
         gpu: The mask of a dropout takes one byte.
     """
     kept = _KEPT[mode]
+    layers = shape.last_layers or shape.layers
     block = (
         kept.hidden * shape.hidden
         + kept.queries * shape.queries
@@ -213,11 +215,11 @@ def activations(
     copy = kept.adapter
     if shape.adapter_dropout:
         copy = kept.dropped + (1 if gpu else kept.mask)
-    block += copy * shape.adapted_inputs // shape.layers
+    block += copy * shape.adapted_inputs // layers
     head = kept.logits * shape.vocabulary
     if checkpointing:
-        return tokens * (shape.layers * kept.residual * shape.hidden + block + head)
-    return tokens * (shape.layers * block + head)
+        return tokens * (layers * kept.residual * shape.hidden + block + head)
+    return tokens * (layers * block + head)
 
 
 def _width(mode: Mode) -> int:

@@ -30,8 +30,10 @@ class ModelShape:
         keys: The same of the keys (or the values) alone.
         intermediate: Width inside the feed-forward part.
         vocabulary: Logits of a token; 0 for a reward model.
-        adapted_inputs: Input features of all layers that carry an adapter, summed.
+        adapted_inputs: Input features of all matrices that carry an adapter, summed.
         adapter_dropout: The adapters drop out some of their input.
+        last_layers: Blocks from the end that a backward pass goes through, so that
+            they keep activations; ``None``: all.
     """
 
     parameters: int
@@ -45,6 +47,7 @@ class ModelShape:
     vocabulary: int
     adapted_inputs: int = 0
     adapter_dropout: bool = False
+    last_layers: int | None = None
 
 
 def shape_of(config: Any, task: Task, lora: Any = None) -> ModelShape:
@@ -61,7 +64,7 @@ def shape_of(config: Any, task: Task, lora: Any = None) -> ModelShape:
     units = [_count(layer) for layer in _layers(model)]
     embedding = model.get_input_embeddings().weight.numel()
     adapted, trainable = 0, whole
-    if (adapters := adapter_config(lora, task)) is not None:
+    if (adapters := adapter_config(lora, task, model)) is not None:
         model = get_peft_model(model, adapters)
         trainable = _count(model, trained=True)
         adapted = sum(
@@ -85,6 +88,7 @@ def shape_of(config: Any, task: Task, lora: Any = None) -> ModelShape:
         vocabulary=config.vocab_size if task == "CAUSAL_LM" else 0,
         adapted_inputs=adapted,
         adapter_dropout=lora is not None and lora.dropout > 0,
+        last_layers=lora and lora.last_layers,
     )
 
 

@@ -16,6 +16,12 @@ from ser_kedro.planning.memory import Memory
 from ser_kedro.planning.shape import ModelShape, shape_of
 from ser_kedro.planning.work import Disk, Work, disk, sft_rows, steps
 from ser_kedro.policy.ppo_params import PpoParams
+from ser_kedro.training.micro_batches import (
+    BACKWARD,
+    MOST,
+    largest_pass,
+    room_of_a_pass,
+)
 from ser_kedro.training.params import RewardParams, SftParams, TrainingParams
 
 
@@ -96,11 +102,11 @@ def make_plan(
         first = shape_of(config, "CAUSAL_LM", sft.lora)
     stages = []
     if start.trained:
-        rows = sft_rows_of_a_pass(sft, devices)
+        rows = sft_rows_of_a_pass(sft, devices, first)
         tokens, batch = rows * sft.max_length, f"{rows} rows x {sft.max_length}"
         stages.append(_training("sft", first, sft, devices, tokens, batch))
     if reward.trainable != "head":  # a head alone needs what labelling needs
-        tokens = reward_tokens_of_a_pass(reward, devices)
+        tokens = reward_tokens_of_a_pass(reward, devices, scorer)
         batch = f"{tokens} tokens"
         stages.append(
             _training("reward training", scorer, reward, devices, tokens, batch)
@@ -144,20 +150,45 @@ def config_of(model: ModelParams, max_length: int) -> Any:
     return load_config(model)
 
 
-def sft_rows_of_a_pass(params: SftParams, devices: Devices) -> int:
+def sft_rows_of_a_pass(params: SftParams, devices: Devices, shape: ModelShape) -> int:
     """Return the rows of a device's forward pass in SFT."""
     share = math.ceil(params.batch_size / devices.count)
-    return min(params.micro_batch_size or share, share)
+    fit = _tokens_that_fit(shape, params, devices) // params.max_length
+    return min(params.micro_batch_size or max(1, fit), share)
 
 
-def reward_tokens_of_a_pass(params: RewardParams, devices: Devices) -> int:
+def reward_tokens_of_a_pass(
+    params: RewardParams, devices: Devices, shape: ModelShape
+) -> int:
     """Return the tokens of a device's forward pass in reward training, at most.
 
     The budget cuts what a device has of a step; a longer pair stands alone.
     """
     pair = 2 * params.max_length
     share = math.ceil(params.batch_size / devices.count) * pair
-    return min(max(params.max_tokens_per_microbatch, pair), share)
+    most = params.max_tokens_per_microbatch
+    if most == "auto":
+        most = _tokens_that_fit(shape, params, devices)
+    return min(max(most, pair), share)
+
+
+def _tokens_that_fit(
+    shape: ModelShape, params: TrainingParams, devices: Devices
+) -> int:
+    """Return what a training finds out by measuring, as far as arithmetic can tell."""
+    if devices.memory_bytes is None:
+        return MOST
+    tokens = 1000
+    need = memory.training(
+        shape,
+        devices,
+        tokens=tokens,
+        precision=params.precision,
+        checkpointing=params.gradient_checkpointing,
+    )
+    states = need.weights + need.gradients + need.optimizer
+    room = room_of_a_pass(devices.memory_bytes, states, gpu=devices.bf16)
+    return largest_pass(room, BACKWARD * need.activations / tokens)
 
 
 def _training(

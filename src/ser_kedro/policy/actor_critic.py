@@ -15,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from transformers import AutoModelForCausalLM
 
 from ser_kedro.errors import ModelError
+from ser_kedro.models.last_layers import stop_gradients
 from ser_kedro.models.lora import adapter_config
 from ser_kedro.models.params import Precision
 from ser_kedro.models.reward_model import from_pretrained
@@ -72,7 +73,9 @@ class ActorCritic(nn.Module):
         model = from_pretrained(AutoModelForCausalLM, folder, dtype=dtype)
         copied = None
         if params.lora is not None:
-            model = get_peft_model(model, adapter_config(params.lora, "CAUSAL_LM"))
+            adapters = adapter_config(params.lora, "CAUSAL_LM", model)
+            stop_gradients(model, params.lora)
+            model = get_peft_model(model, adapters)
         elif reference:
             copied = copy.deepcopy(model).eval().requires_grad_(False)
         actor = cls(model, copied)

@@ -106,9 +106,8 @@ class PairSteps(Dataset):
             packing: Whether they are packed.
             shard: What of them a process reads; all of them, if not given.
         """
-        costs = self.packed_tokens if packing.exact else self.plain_tokens
         batches = pack.cut(
-            costs[pairs].tolist(),
+            self.lengths(packing)[pairs].tolist(),
             self.max_tokens_per_microbatch * shard.world,
             shard.world,
         )
@@ -116,6 +115,10 @@ class PairSteps(Dataset):
             self._micro_batch(pairs[batch], shard.world / len(pairs), packing, shard)
             for batch in batches
         ]
+
+    def lengths(self, packing: Packing) -> np.ndarray:
+        """Return the tokens that each pair takes, shape ``(n,)``."""
+        return self.packed_tokens if packing.exact else self.plain_tokens
 
     def _micro_batch(
         self, pairs: np.ndarray, scale: float, packing: Packing, shard: Shard

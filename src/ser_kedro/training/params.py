@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -59,7 +59,8 @@ class SftParams(TrainingParams):
         pool: ``text`` trains on the responses of the pool too, which has no labels;
             ``steps`` is its control, as many steps on the SFT part alone; ``none``.
         micro_batch_size: Rows of one forward pass; gradients accumulate up to
-            ``batch_size``. ``None``: all at once.
+            ``batch_size``. ``None``: as many as the memory holds. Halved where it does
+            not hold them.
     """
 
     when: SftWhen = "auto"
@@ -108,8 +109,9 @@ class RewardParams(TrainingParams):
         packing: Put the two responses of a pair behind one prompt, where that is
             exact.
         max_tokens_per_microbatch: Padded tokens of one forward pass in training;
-            gradients accumulate up to ``batch_size`` pairs.
-        score_tokens: Padded tokens of one scoring batch.
+            gradients accumulate up to ``batch_size`` pairs. ``auto``: as many as the
+            memory holds. Halved where it does not hold them.
+        score_tokens: Padded tokens of one scoring batch; halved in the same way.
         trainable: ``full``: every weight; ``lora``: adapters and the head; ``head``:
             the head alone, on features that the frozen model gives once. Where it is
             not given, it is ``lora`` if ``lora`` is, else ``full``.
@@ -126,7 +128,7 @@ class RewardParams(TrainingParams):
     use_margins: bool = False
     fit_temperature: bool = True
     packing: bool = True
-    max_tokens_per_microbatch: int = Field(8192, ge=8)
+    max_tokens_per_microbatch: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
     score_tokens: int = Field(16384, ge=8)
     trainable: Literal["full", "lora", "head"] = "full"
     head_width: int | None = Field(None, ge=1)

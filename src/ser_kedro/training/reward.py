@@ -20,6 +20,7 @@ from ser_kedro.launch import rank
 from ser_kedro.models import pack
 from ser_kedro.models.encode import Encoder, EncodingCount
 from ser_kedro.models.fit_calibration import calibrate_model
+from ser_kedro.models.last_layers import stop_gradients
 from ser_kedro.models.lora import adapter_config, trained_model
 from ser_kedro.models.pack import Packing
 from ser_kedro.models.precision import uses_bf16
@@ -34,6 +35,7 @@ from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.store.tables import read_table, write_table
 from ser_kedro.training.arguments import training_arguments
 from ser_kedro.training.batches import PairSteps, said_of
+from ser_kedro.training.micro_batches import MOST
 from ser_kedro.training.packing_check import check_packing
 from ser_kedro.training.params import RewardParams
 from ser_kedro.training.reward_trainer import SerRewardTrainer
@@ -189,21 +191,29 @@ def _train(
         packing,
         batch_size=params.batch_size,
         epochs=params.epochs,
-        max_tokens_per_microbatch=params.max_tokens_per_microbatch,
+        max_tokens_per_microbatch=(
+            MOST
+            if params.max_tokens_per_microbatch == "auto"
+            else params.max_tokens_per_microbatch
+        ),
         pad_token_id=tokenizer.pad_token_id,
         seed=seed,
     )
+    adapters = adapter_config(params.lora, "SEQ_CLS", model)
+    stop_gradients(model, params.lora)
     trainer = SerRewardTrainer(
         model=model,
         args=arguments,
         train_dataset=rows,
         processing_class=tokenizer,
-        peft_config=adapter_config(params.lora, "SEQ_CLS"),
+        peft_config=adapters,
         steps=lambda shard: steps(shard=shard),
         loss=params.loss,
         hinge_margin=params.margin,
     )
     check_packing(trainer)
+    if params.max_tokens_per_microbatch == "auto" and not is_zero3_enabled():
+        trainer.fit_memory()
     metrics = train(trainer, workspace, "reward model")
     adapter = workspace / "adapter" if params.keep_adapter else None
     return trained_model(trainer, adapter).eval(), metrics

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import nullcontext
 from operator import itemgetter
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader
 from trl import RewardTrainer
 
+from ser_kedro.errors import ModelError
+from ser_kedro.models.memory_use import out_of_memory
 from ser_kedro.training.batches import SAID, PairSteps, Shard
 from ser_kedro.training.losses import pair_losses
+from ser_kedro.training.micro_batches import tokens_that_fit
+
+logger = logging.getLogger(__name__)
 
 
 class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
@@ -42,10 +49,70 @@ class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         """Return the steps in their order, which the plan has shuffled already."""
         return DataLoader(self.steps, batch_size=1, collate_fn=itemgetter(0))
 
+    def fit_memory(self) -> None:
+        """Cut steps into passes of as many tokens as the memory holds.
+
+        Before the training; a pair of middle length is read to see what it takes.
+        """
+        steps = self.steps
+        lengths = steps.lengths(steps.packing)
+        pair = int(np.argsort(lengths)[len(lengths) // 2])
+
+        def loss(copies: int) -> torch.Tensor:
+            batches = steps.batches(np.full(copies, pair), steps.packing)
+            with self.autocast():
+                return sum(
+                    self.compute_loss(self.model, self._prepare_inputs(batch))
+                    for batch in batches
+                )
+
+        tokens = tokens_that_fit(self.model, loss, int(lengths[pair]))
+        steps.max_tokens_per_microbatch = tokens
+
+    def autocast(self) -> Any:
+        """Return the precision of the training, for a model that is not wrapped yet."""
+        half = self.args.bf16
+        return torch.autocast(self.args.device.type, torch.bfloat16, enabled=half)
+
     def training_step(
         self, model: Any, inputs: list[dict[str, Any]], num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """Add up the gradients of a step's micro-batches; return the step's loss."""
+        """Add up the gradients of a step's micro-batches; return the step's loss.
+
+        Where the memory does not hold a pass, the step starts anew with passes of half
+        the tokens, and so do all that follow.
+
+        Raises:
+            ModelError: If the memory does not hold a single pair, or one of several
+                processes runs out of it: the others could not follow.
+        """
+        while True:
+            try:
+                return self._step(model, inputs)
+            except Exception as error:
+                if not out_of_memory(error):
+                    raise
+                self._halve(inputs, error)
+            # Outside of the handler, whose traceback keeps the pass alive.
+            self.model.zero_grad(set_to_none=True)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            inputs = self.steps[self.state.global_step]
+
+    def _halve(self, inputs: list[dict[str, Any]], error: Exception) -> None:
+        alone = all(len(batch["weight"]) == 1 for batch in inputs)
+        if alone or self.accelerator.num_processes > 1:
+            raise ModelError(
+                "reward training: out of memory; lower"
+                " reward.max_tokens_per_microbatch or reward.max_length, set"
+                " reward.gradient_checkpointing, or train adapters (reward.lora)"
+            ) from error
+        size = max(batch["input_ids"].numel() for batch in inputs)
+        tokens = min(size, self.steps.max_tokens_per_microbatch) // 2
+        self.steps.max_tokens_per_microbatch = tokens
+        logger.warning("Out of memory: going on with passes of %d tokens", tokens)
+
+    def _step(self, model: Any, inputs: list[dict[str, Any]]) -> torch.Tensor:
         model.train()
         total = torch.zeros((), device=self.args.device)
         for number, micro_batch in enumerate(inputs, start=1):

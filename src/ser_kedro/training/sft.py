@@ -14,16 +14,19 @@ import torch
 from datasets import Dataset
 from trl import SFTConfig
 
-from ser_kedro.errors import DataError
+from ser_kedro.errors import DataError, ModelError
 from ser_kedro.launch import rank
 from ser_kedro.models.encode import Encoder, EncodingCount, ensure_pad_token
+from ser_kedro.models.last_layers import stop_gradients
 from ser_kedro.models.lora import adapter_config, trained_model
+from ser_kedro.models.memory_use import out_of_memory
 from ser_kedro.models.params import Kind, ModelParams
 from ser_kedro.models.source import load_start, start_of
 from ser_kedro.models.zero3 import is_zero3_enabled
 from ser_kedro.store.references import TableRef
 from ser_kedro.store.tables import read_table, write_table
 from ser_kedro.training.arguments import training_arguments
+from ser_kedro.training.micro_batches import tokens_that_fit
 from ser_kedro.training.params import SftParams
 from ser_kedro.training.run import train
 from ser_kedro.training.sft_trainer import NO_LOSS, SerSftTrainer
@@ -64,6 +67,33 @@ def fine_tune(
         ModelError: If the model cannot be loaded, reads less than a row, or cannot be
             had as ``params.when`` says.
     """
+    while True:
+        try:
+            return _fine_tune(start, pairs, pool, params, seed, workspace)
+        except TooLarge as error:
+            logger.warning("%s", error)
+            params = params.model_copy(update={"micro_batch_size": error.rows // 2})
+
+
+class TooLarge(ModelError):
+    """The memory does not hold a forward pass of so many rows."""
+
+    def __init__(self, rows: int) -> None:
+        """Say what happens next."""
+        self.rows = rows
+        super().__init__(
+            f"sft: out of memory; starting anew with {rows // 2} rows a forward pass"
+        )
+
+
+def _fine_tune(
+    start: ModelParams,
+    pairs: TableRef,
+    pool: TableRef | None,
+    params: SftParams,
+    seed: int,
+    workspace: Path,
+) -> tuple[Kind, dict[str, float]]:
     arguments = _arguments(params, _epochs(pairs, pool, params), seed, workspace)
     torch.manual_seed(seed)  # a new pad token's embedding is drawn
     model, tokenizer, kind = load_start(start, pairs, params.max_length, seed)
@@ -148,17 +178,54 @@ def _train(
                 " raise sft.max_length"
             )
     rank.barrier()
+    rows = Dataset.from_file(str(workspace / "encoded.arrow"))
+    if params.micro_batch_size is None and not arguments.deepspeed:
+        _fit_memory(model, rows, arguments, adapted=params.lora is not None)
+    adapters = adapter_config(params.lora, "CAUSAL_LM", model)
+    stop_gradients(model, params.lora)
     trainer = SerSftTrainer(
         model=model,
         args=arguments,
-        train_dataset=Dataset.from_file(str(workspace / "encoded.arrow")),
+        train_dataset=rows,
         processing_class=encoder.tokenizer,
-        peft_config=adapter_config(params.lora, "CAUSAL_LM"),
+        peft_config=adapters,
         batch_size=params.batch_size,
     )
-    metrics = train(trainer, workspace, "sft")
+    try:
+        metrics = train(trainer, workspace, "sft")
+    except Exception as error:
+        if out_of_memory(error):
+            raise _smaller(arguments.per_device_train_batch_size) from None
+        raise
     adapter = workspace / "adapter" if params.keep_adapter else None
     return trained_model(trainer, adapter), {**metrics, **counts.as_metrics()}
+
+
+def _smaller(rows: int) -> ModelError:
+    """Return what to raise where the memory does not hold a pass of ``rows`` rows."""
+    if rows > 1 and rank.world_size() == 1:
+        return TooLarge(rows)
+    return ModelError(
+        "sft: out of memory; lower sft.micro_batch_size or sft.max_length, set"
+        " sft.gradient_checkpointing, or train adapters (sft.lora)"
+    )
+
+
+def _fit_memory(model: Any, rows: Dataset, arguments: Any, *, adapted: bool) -> None:
+    """Let a forward pass have as many rows as the memory holds, up to all of a step."""
+    model.to(arguments.device)
+    longest = max(map(len, rows["input_ids"]))
+
+    def loss(copies: int) -> torch.Tensor:
+        ids = torch.full((copies, longest), 1, device=arguments.device)
+        device = arguments.device.type
+        with torch.autocast(device, torch.bfloat16, enabled=arguments.bf16):
+            return model(input_ids=ids, labels=ids, use_cache=False).loss
+
+    fit = max(1, tokens_that_fit(model, loss, longest, adapted=adapted) // longest)
+    step = arguments.per_device_train_batch_size
+    arguments.per_device_train_batch_size = min(fit, step)
+    arguments.gradient_accumulation_steps = math.ceil(step / min(fit, step))
 
 
 def _encode(
