@@ -3,10 +3,13 @@ BIN := .venv/bin
 RUN := $(BIN)/kedro run --pipelines
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo test test-fast check evidence efficiency develop policy real results bench smollm2 clean
+.PHONY: demo demo-real test test-fast check evidence efficiency develop policy real results bench smollm2 clean
 
 demo: .venv/ready  ## run self-evolution on the embedded demo
 	$(RUN) self_evolve
+
+demo-real: smollm2  ## the same with SmolLM2 on 800 pairs of HH-RLHF
+	$(RUN) self_evolve --env demo_real
 
 test: .venv/ready  ## run the tests
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -112,8 +112,13 @@ def test_the_tested_road_is_the_shipped_one():
         assert differing(shipped[section], tested[section]) <= sizes
 
 
-def test_the_preset_of_smollm2_names_the_file_that_is_verified():
-    assert parameters(model="smollm2_135m")["model"]["name"] == SMOLLM2
+def test_data_of_ones_own_meet_the_file_of_smollm2_that_is_verified():
+    assert parameters("own")["model"]["name"] == SMOLLM2
+
+
+def test_sft_that_is_skipped_reads_no_pool():
+    with pytest.raises(ValueError, match="pool=text is for SFT, which when=never"):
+        SftParams(**parameters()["sft"] | {"when": "never", "pool": "text"})
 
 
 class TestBase:

@@ -21,6 +21,7 @@ from ser_kedro.configuration import ProjectConfigLoader
 from ser_kedro.errors import DataError
 from ser_kedro.evaluation.benchmarks.read import check_items
 from ser_kedro.launch.command import check_installed
+from ser_kedro.models.params import SftWhen
 from ser_kedro.store.layout import PROJECT_VARIABLE
 
 SUMMARY = "evolution_summary"
@@ -106,17 +107,24 @@ def _check_model(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
     if ppo := params.get("ppo"):
         lengths["ppo"] = ppo.max_prompt_length + ppo.max_new_tokens
     fits = all(n <= lengths.get("sft", n) for n in lengths.values())
+    when: SftWhen = params["sft"].when if "sft" in params else "auto"
+    made = model.scratch is not None and when != "never"
     adapters = {name: params[name].lora for name in sections}
     last = {n: a.last_layers for n, a in adapters.items() if a and a.last_layers}
     if model.scratch is not None:
         fits = fits and all(n <= model.scratch.layers for n in last.values())
-    if model.scratch is not None and model.chat_template is None and fits:
+    if made and model.chat_template is None and fits:
         return  # it is made to fit, and torch need not be there yet
     from ser_kedro.models.checks import check_model
 
     new_head = "reward" in params and params["reward"].head_width is not None
     check_model(
-        model, lengths, last_layers=last, policy="ppo" in params, new_head=new_head
+        model,
+        lengths,
+        sft_when=when,
+        last_layers=last,
+        policy="ppo" in params,
+        new_head=new_head,
     )
 
 

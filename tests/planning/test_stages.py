@@ -19,6 +19,7 @@ from ser_kedro.planning.text import render
 from ser_kedro.planning.work import Work, sft_rows, steps
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.training.params import RewardParams, SftParams
+from tests.models import brought, templates
 from tests.planning.presets import preset
 
 pytestmark = pytest.mark.slow
@@ -56,6 +57,7 @@ class TestThePaper:
     )
     def test_fits(self, name, count):
         text = render(plan(name, Devices(count, 80 * GB, zero_stage=3)))
+        assert "\nSFT trains it: sft.when=always.\n" in text
         for stage in ("sft", "reward training", "labelling"):
             assert f"\n{stage} fits: " in text
 
@@ -102,6 +104,7 @@ class TestText:
 
     def test_says_what_is_not_known(self):
         text = render(plan("test", Devices(1, GB, bf16=False), Work(unknown="no net")))
+        assert "\nSFT trains it: a model from scratch knows nothing yet.\n" in text
         assert "not looked up (no net)" in text
         assert "Optimiser steps: unknown" in text and "tables unknown" in text
 
@@ -111,6 +114,46 @@ class TestText:
         text = render(plan("test", devices, replace(work, missing="sft")))
         assert "already: data_split 1; next is sft." in text
         assert "Optimiser steps: sft 19, seed 32, a loop, at most 280." in text
+
+
+class TestPassedOn:
+    """An instruct model has no stage of SFT, and takes its place on the disk."""
+
+    @pytest.fixture
+    def made(self, tmp_path):
+        folder = brought.llama(tmp_path, templates.MISTRAL_1)
+        values = preset("test")
+        work = Work(pairs=PAIRS, table_bytes=96_000)
+        return lambda trainable="full", **sft: make_plan(
+            ModelParams(name=str(folder)),
+            SftParams.model_validate({**values["sft"], **sft}),
+            RewardParams.model_validate({**values["reward"], "trainable": trainable}),
+            PpoParams.model_validate(values["ppo"]),
+            Devices(1, GB, bf16=False),
+            loops=3,
+            work=work,
+        )
+
+    def test_the_plan_says_why(self, made):
+        text = render(made())
+        assert "\nSFT is skipped: an instruct model, which closes its" in text
+        assert "Optimiser steps: seed 32, a loop, at most 280." in text
+
+    def test_stages_and_disk(self, made):
+        passed, tuned = made(), made(when="always")
+        names = ["reward training", "labelling", "ppo"]
+        assert [stage.name for stage in passed.stages] == names
+        assert [stage.name for stage in tuned.stages] == ["sft", *names]
+        assert passed.disk.models == tuned.disk.models
+        assert passed.disk.checkpoints <= tuned.disk.checkpoints
+
+    def test_heads_share_the_file_of_what_is_frozen(self, made):
+        first = made(when="always").stages[0].shape
+        reward = made().stages[0].shape
+        head, tuned = made("head").disk, made("head", when="always").disk
+        assert head.models == 4 * (first.parameters + reward.parameters)
+        assert (head.count, head.checkpoints) == (5, 0)
+        assert tuned.checkpoints == 2 * 12 * first.trainable
 
 
 class TestWork:

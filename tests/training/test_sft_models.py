@@ -51,11 +51,11 @@ def tune(table, train_rows):
     """Fine-tune a folder on eight pairs."""
     pairs = table("sft_pairs", train_rows[:8], LABELED)
 
-    def make(folder, max_length=256, **changes):
+    def make(folder, max_length=256, sft=(), **changes):
         job = SftJob(
             model=ModelParams(name=str(folder), **changes),
             pairs=pairs,
-            params=SftParams(**{**TRAINING, "max_length": max_length}),
+            params=SftParams(**{**TRAINING, "max_length": max_length, **dict(sft)}),
             seed=0,
         )
         return run(job)["model"]
@@ -124,6 +124,30 @@ def test_a_gguf_file_is_tuned_like_the_folder_that_it_was_made_of(tune, tmp_path
     assert one.load_tokenizer().chat_template == templates.GEMMA
 
 
+class TestAnInstructModel:
+    """Its template closes an answer by the token at which it stops."""
+
+    @pytest.fixture
+    def instruct(self, tmp_path):
+        return brought.llama(tmp_path / "instruct", templates.MISTRAL_1)
+
+    def test_is_passed_on(self, tune, instruct, caplog):
+        caplog.set_level("INFO", "ser_kedro")
+        model = tune(instruct)
+        assert (model.kind, model.metrics) == ("language_model", {})
+        kind = AutoModelForCausalLM
+        assert same(weights(instruct, kind), weights(model.location, kind))
+        assert "SFT is skipped: an instruct model, which closes its" in caplog.text
+
+    def test_says_what_has_no_effect(self, tune, instruct, caplog):
+        tune(instruct, sft={"target": "chosen", "pool": "text"})
+        (line,) = [r.message for r in caplog.records if r.levelname == "WARNING"]
+        assert line.startswith("sft.target=chosen, sft.pool=text: no effect, since SFT")
+
+    def test_is_trained_where_that_is_asked(self, tune, instruct):
+        assert tune(instruct, sft={"when": "always"}).metrics["trained_pairs"] == 8
+
+
 class TestAReadyRewardModel:
     @pytest.fixture
     def ready(self, tmp_path):
@@ -135,7 +159,9 @@ class TestAReadyRewardModel:
         assert (model.kind, model.metrics) == ("reward_model", {})
         kind = AutoModelForSequenceClassification
         assert same(weights(ready, kind), weights(model.location, kind))
-        assert "a reward model, kept with its head; SFT is skipped" in caplog.text
+        said = "SFT is skipped: a reward model is kept with its head"
+        assert f"{ready}: {said}" in caplog.text
+        assert "the 8 pairs of the SFT part are not used" in caplog.text
 
     def seed(self, tune, ready, labeled, validation, params=REWARD):
         return train_seed(tune(ready), labeled, validation, params, 0, INLINE)

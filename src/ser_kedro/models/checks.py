@@ -14,7 +14,7 @@ from ser_kedro.errors import ModelError
 from ser_kedro.models.encode import tokens_above, too_large
 from ser_kedro.models.gguf_place import names_gguf
 from ser_kedro.models.last_layers import check_last_layers
-from ser_kedro.models.params import ADAPTER, ModelParams
+from ser_kedro.models.params import ADAPTER, ModelParams, SftWhen
 from ser_kedro.models.reward_model import DEEP_HEAD, check_window
 from ser_kedro.models.scratch import scratch_config
 from ser_kedro.models.source import (
@@ -24,6 +24,7 @@ from ser_kedro.models.source import (
     load_config,
     load_tokenizer,
 )
+from ser_kedro.models.starting_point import check_when
 from ser_kedro.store.json_io import read_json
 
 _HEADS = {"score", "classifier"}
@@ -33,6 +34,7 @@ def check_model(
     model: ModelParams,
     lengths: Mapping[str, int],
     *,
+    sft_when: SftWhen = "auto",
     last_layers: Mapping[str, int] | None = None,
     policy: bool = False,
     new_head: bool = False,
@@ -46,6 +48,7 @@ def check_model(
         model: Which model.
         lengths: Tokens of a row, by the section of the parameters that says so; a
             model from scratch has as many positions as ``sft`` says.
+        sft_when: When SFT trains it.
         last_layers: Layers from the end that get adapters, by the section that says
             so.
         policy: A policy is trained, so the model must generate.
@@ -57,6 +60,7 @@ def check_model(
     model.read_template()
     adapted = last_layers or {}
     if model.scratch is not None:
+        check_when(model, "language_model", sft_when)
         size, positions = model.scratch.vocab_size, lengths.get("sft")
         if positions is not None:
             made = scratch_config(model.scratch, size, positions)
@@ -73,6 +77,7 @@ def check_model(
         return
     _check_class(model, config, policy)
     _check_head(model)
+    check_when(model, kind_of(model, config), sft_when)
     if new_head and kind_of(model, config) == "reward_model":
         raise ModelError(
             f"reward.head_width: {model.name} is a reward model, whose linear head"

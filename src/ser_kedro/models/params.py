@@ -14,7 +14,9 @@ from ser_kedro.models.gguf_place import gguf_file, names_gguf
 from ser_kedro.store.fingerprints import hash_file, hash_folder, hub_revision
 from ser_kedro.store.json_io import read_json
 
+Kind = Literal["language_model", "encoder", "reward_model"]
 Precision = Literal["auto", "fp32", "bf16"]
+SftWhen = Literal["auto", "always", "never"]
 
 ADAPTER = "adapter_config.json"
 

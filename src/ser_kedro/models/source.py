@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 from peft import PeftModel
 from transformers import (
@@ -14,14 +15,21 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    GenerationConfig,
 )
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from ser_kedro.errors import ModelError
-from ser_kedro.models.params import ADAPTER, ModelParams
+from ser_kedro.models.gguf_place import names_gguf
+from ser_kedro.models.params import ADAPTER, Kind, ModelParams, SftWhen
 from ser_kedro.models.reward_model import check_window, from_pretrained, is_encoder
 from ser_kedro.models.scratch import random_model, train_tokenizer
+from ser_kedro.models.starting_point import (
+    StartingPoint,
+    judge_template,
+    starting_point,
+)
 from ser_kedro.models.template import fix_date
 from ser_kedro.models.zero3 import is_zero3_enabled
 from ser_kedro.store.json_io import read_json
@@ -29,8 +37,6 @@ from ser_kedro.store.references import TableRef
 from ser_kedro.store.tables import read_table
 
 logger = logging.getLogger(__name__)
-
-Kind = Literal["language_model", "encoder", "reward_model"]
 
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json")
 
@@ -147,6 +153,47 @@ def kind_of(start: ModelParams, config: Any) -> Kind:
     elif is_classifier(config) and config.num_labels == 1:
         return "reward_model"
     return "encoder" if is_encoder(config) else "language_model"
+
+
+def start_of(
+    start: ModelParams, kind: Kind, when: SftWhen, tokenizer: Any = None
+) -> StartingPoint:
+    """Decide whether SFT trains a model; no weight is read.
+
+    Args:
+        start: Which model.
+        kind: What it is.
+        when: What the parameters say.
+        tokenizer: Its tokenizer; ``None`` to load it where it is needed.
+
+    Raises:
+        ModelError: If ``when`` asks for what cannot be.
+    """
+
+    def by_template() -> StartingPoint:
+        try:
+            known = tokenizer or load_tokenizer(start)
+        except ModelError:
+            return StartingPoint(True, "its tokenizer cannot be read yet")
+        return judge_template(known, _ends(start, known))
+
+    return starting_point(start, kind, when, by_template)
+
+
+def _ends(start: ModelParams, tokenizer: Any) -> set[str]:
+    """Return the texts of the tokens at which a model stops."""
+    ids = {tokenizer.eos_token_id}
+    whole = start.whole
+    if not names_gguf(whole.name):
+        try:
+            settings = GenerationConfig.from_pretrained(
+                whole.name, revision=whole.revision
+            )
+        except (OSError, ValueError):
+            pass  # there need not be one
+        else:
+            ids.update(np.atleast_1d(settings.eos_token_id).tolist())
+    return {str(tokenizer.convert_ids_to_tokens(i)) for i in ids if i is not None}
 
 
 def is_classifier(config: Any) -> bool:

@@ -107,6 +107,20 @@ class ChatTemplate:
         before, after = opened.frame
         return f"{before}{answer}{after}".rstrip()
 
+    def closing(self) -> str | None:
+        """Return what follows the last answer of a dialogue, without leading space.
+
+        Returns:
+            ``None`` if the template refuses a question with an answer, or shows the
+            answer changed.
+        """
+        try:
+            whole = self._whole([{"role": "user", "content": "?"}], _PROBE)
+        except _REFUSALS:
+            return None
+        _, found, after = whole.rpartition(_PROBE)
+        return after.lstrip() if found else None
+
     def _open(self, messages: Messages) -> Opened:
         """Render a prompt, whatever its answer."""
         asked = self._apply(messages, True)

@@ -8,7 +8,8 @@ from typing import Any
 
 from ser_kedro.models.params import ModelParams
 from ser_kedro.models.scratch import scratch_config
-from ser_kedro.models.source import kind_of, load_config
+from ser_kedro.models.source import kind_of, load_config, start_of
+from ser_kedro.models.starting_point import StartingPoint
 from ser_kedro.planning import memory
 from ser_kedro.planning.devices import Devices
 from ser_kedro.planning.memory import Memory
@@ -48,6 +49,7 @@ class Plan:
     Attributes:
         model: Name of the model.
         devices: What it was planned for.
+        start: What SFT does with it.
         mode: How weights are held: ``fp32``, ``autocast`` or ``bf16``.
         stages: In the order of the run.
         steps: Optimiser steps, by training; empty where the data are not there.
@@ -58,6 +60,7 @@ class Plan:
 
     model: str
     devices: Devices
+    start: StartingPoint
     mode: str
     stages: tuple[Stage, ...]
     steps: dict[str, int]
@@ -76,7 +79,7 @@ def make_plan(
     loops: int,
     work: Work,
 ) -> Plan:
-    """Plan a run from its parameters; only the model's configuration is read.
+    """Plan a run from its parameters; no weight is read.
 
     Args:
         model: Which model.
@@ -88,17 +91,20 @@ def make_plan(
         work: What is known of the data.
 
     Raises:
-        ModelError: If the configuration cannot be had.
+        ModelError: If the configuration cannot be had, or ``sft.when`` asks for what
+            cannot be.
     """
     config = config_of(model, max(sft.max_length, reward.max_length))
-    scorer = shape_of(config, "SEQ_CLS", reward.lora)
-    language = None
+    scorer = first = shape_of(config, "SEQ_CLS", reward.lora)
+    kind = kind_of(model, config)
+    start = start_of(model, kind, sft.when)
+    if kind == "language_model":
+        first = shape_of(config, "CAUSAL_LM", sft.lora)
     stages = []
-    if kind_of(model, config) == "language_model":
-        language = shape_of(config, "CAUSAL_LM", sft.lora)
-        rows = sft_rows_of_a_pass(sft, devices, language)
+    if start.trained:
+        rows = sft_rows_of_a_pass(sft, devices, first)
         tokens, batch = rows * sft.max_length, f"{rows} rows x {sft.max_length}"
-        stages.append(_training("sft", language, sft, devices, tokens, batch))
+        stages.append(_training("sft", first, sft, devices, tokens, batch))
     if reward.trainable != "head":  # a head alone needs what labelling needs
         tokens = reward_tokens_of_a_pass(reward, devices, scorer)
         batch = f"{tokens} tokens"
@@ -106,17 +112,26 @@ def make_plan(
             _training("reward training", scorer, reward, devices, tokens, batch)
         )
     stages.append(_labelling(scorer, reward, devices))
-    if language is not None:
+    if kind == "language_model":
         policy = shape_of(config, "CAUSAL_LM", ppo.lora)
         stages.append(_ppo(policy, scorer, ppo, devices))
     mode = memory.mode_of(devices, reward.precision)
     return Plan(
         model=model.name,
         devices=devices,
+        start=start,
         mode=mode,
         stages=tuple(stages),
-        steps=_steps(sft, reward, work, language is not None),
-        disk=disk(language, scorer, loops=loops, bf16=mode == "bf16", work=work),
+        steps=_steps(sft, reward, work, start.trained),
+        disk=disk(
+            first,
+            scorer,
+            tuned=start.trained,
+            heads=reward.trainable == "head",
+            loops=loops,
+            bf16=mode == "bf16",
+            work=work,
+        ),
         loops=loops,
         work=work,
     )

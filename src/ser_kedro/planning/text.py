@@ -47,7 +47,7 @@ def _head(plan: Plan) -> str:
     kind = "device" if devices.count == 1 else "devices"
     return (
         f"Plan of {plan.model} on {devices.count} {kind}{memory}, {zero};"
-        f" {_MODES[plan.mode]}.\n"
+        f" {_MODES[plan.mode]}.\n{plan.start}.\n"
     )
 
 
@@ -103,7 +103,7 @@ def _verdict(stage: Stage, room: int) -> str:
 def _rest(plan: Plan) -> list[str]:
     disk = plan.disk
     lines = [
-        f"Disk: {gigabytes(disk.models)} for {disk.count} models (SFT, seed,"
+        f"Disk: {gigabytes(disk.models)} for {disk.count} models (the start, seed,"
         f" {plan.loops} loops), {gigabytes(disk.checkpoints)} for checkpoints while one"
         " trains, "
         + (

@@ -70,9 +70,11 @@ def checkpoint_bytes(shape: ModelShape, *, bf16: bool) -> int:
 
 
 def disk(
-    language: ModelShape | None,
+    start: ModelShape,
     reward: ModelShape,
     *,
+    tuned: bool,
+    heads: bool = False,
     loops: int,
     bf16: bool,
     work: Work,
@@ -80,17 +82,22 @@ def disk(
     """Return the disk that a run needs.
 
     Args:
-        language: The model of SFT; ``None`` for an encoder, which SFT passes on.
+        start: The model that SFT trains or passes on; it is stored in both cases.
         reward: The reward model; adapters are merged, so each is stored whole.
+        tuned: SFT trains it.
+        heads: Of the reward models only heads are trained, in seconds; they share the
+            file of their frozen weights.
         loops: Loops at most.
         bf16: Weights are stored with 2 bytes, not 4 (under DeepSpeed).
         work: What is known of the data.
     """
     width = 2 if bf16 else 4
-    models = [language or reward] + [reward] * (1 + loops)
-    checkpoints = max(checkpoint_bytes(shape, bf16=bf16) for shape in models)
+    models = [start] + [reward] * (1 + loops)
+    stored = models[:2] if heads else models
+    trained = stored[0 if tuned else 1 : 1 if heads else None]
+    checkpoints = max((checkpoint_bytes(s, bf16=bf16) for s in trained), default=0)
     return Disk(
-        models=sum(width * shape.parameters for shape in models),
+        models=sum(width * shape.parameters for shape in stored),
         count=len(models),
         checkpoints=_CHECKPOINTS * checkpoints,
         tables=_tables(work, loops) if work.pairs else None,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ser_kedro.models.params import LoraParams, Params, Precision, Scoring
+from ser_kedro.models.params import LoraParams, Params, Precision, Scoring, SftWhen
 
 
 class TrainingParams(Params):
@@ -50,6 +50,9 @@ class SftParams(TrainingParams):
     """Supervised fine-tuning on the SFT part.
 
     Attributes:
+        when: ``auto`` trains a base model and a model from scratch, and passes on an
+            instruct model, an encoder and a reward model as they are; ``always`` and
+            ``never`` decide for any language model.
         target: ``chosen`` trains on the preferred responses, as the paper does, and
             spends the label of every SFT pair; ``both`` trains on both responses and
             spends none.
@@ -60,6 +63,7 @@ class SftParams(TrainingParams):
             not hold them.
     """
 
+    when: SftWhen = "auto"
     target: Literal["chosen", "both"] = "both"
     pool: Literal["none", "text", "steps"] = "none"
     micro_batch_size: int | None = Field(None, ge=1)
@@ -69,6 +73,25 @@ class SftParams(TrainingParams):
         if self.micro_batch_size and self.batch_size % self.micro_batch_size:
             raise ValueError("batch_size must be a multiple of micro_batch_size")
         return self
+
+    @model_validator(mode="after")
+    def _reads_its_pool(self) -> SftParams:
+        if self.when == "never" and self.pool != "none":
+            raise ValueError(
+                f"pool={self.pool} is for SFT, which when=never skips; leave one of"
+                " the two out"
+            )
+        return self
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """What was asked of SFT beside its sizes, as the command line says it."""
+        default = SftParams.model_fields
+        return tuple(
+            f"sft.{name}={getattr(self, name)}"
+            for name in ("target", "pool")
+            if getattr(self, name) != default[name].default
+        )
 
 
 class RewardParams(TrainingParams):

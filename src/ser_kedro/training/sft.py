@@ -20,8 +20,8 @@ from ser_kedro.models.encode import Encoder, EncodingCount, ensure_pad_token
 from ser_kedro.models.last_layers import stop_gradients
 from ser_kedro.models.lora import adapter_config, trained_model
 from ser_kedro.models.memory_use import out_of_memory
-from ser_kedro.models.params import ModelParams
-from ser_kedro.models.source import Kind, load_start
+from ser_kedro.models.params import Kind, ModelParams
+from ser_kedro.models.source import load_start, start_of
 from ser_kedro.models.zero3 import is_zero3_enabled
 from ser_kedro.store.references import TableRef
 from ser_kedro.store.tables import read_table, write_table
@@ -33,10 +33,6 @@ from ser_kedro.training.sft_trainer import NO_LOSS, SerSftTrainer
 
 logger = logging.getLogger(__name__)
 
-_PASSED_ON = {
-    "encoder": "an encoder, nothing to fine-tune; its weights are the start",
-    "reward_model": "a reward model, kept with its head; SFT is skipped",
-}
 ROWS = pa.schema(
     [("input_ids", pa.list_(pa.int32())), ("labels", pa.list_(pa.int32()))]
 )
@@ -50,7 +46,7 @@ def fine_tune(
     seed: int,
     workspace: Path,
 ) -> tuple[Kind, dict[str, float]]:
-    """Fine-tune a model and write it to ``<workspace>/model``.
+    """Fine-tune a model, or pass it on, and write it to ``<workspace>/model``.
 
     Begun work in the workspace is resumed; all ranks of a launch work together.
 
@@ -63,11 +59,13 @@ def fine_tune(
         workspace: A folder of this training alone.
 
     Returns:
-        What kind of model it is, and what was measured: steps, losses, counts of pairs.
+        What kind of model it is, and what was measured: steps, losses, counts of pairs;
+        nothing if it was passed on.
 
     Raises:
         DataError: If no pair fits ``max_length``.
-        ModelError: If the model cannot be loaded, or reads less than a row.
+        ModelError: If the model cannot be loaded, reads less than a row, or cannot be
+            had as ``params.when`` says.
     """
     while True:
         try:
@@ -103,13 +101,15 @@ def _fine_tune(
         torch.manual_seed(seed)  # to take a model apart draws numbers too
     ensure_pad_token(tokenizer, model)
     metrics: dict[str, float] = {}
-    if kind == "language_model":
+    chosen = start_of(start, kind, params.when, tokenizer)
+    logger.info("%s: %s", start.name, chosen)
+    if chosen.trained:
         encoder = Encoder(tokenizer, params.max_length)
         model, metrics = _train(
             model, encoder, arguments, pairs, pool, params, workspace
         )
     else:
-        logger.info("%s: %s", start.name, _PASSED_ON[kind])
+        _say_unused(start, pairs, params)
     folder = workspace / "model"
     if rank.is_main() or is_zero3_enabled():
         model.save_pretrained(folder)
@@ -118,6 +118,21 @@ def _fine_tune(
         shutil.rmtree(workspace / "trainer", ignore_errors=True)
         (workspace / "encoded.arrow").unlink(missing_ok=True)
     return kind, metrics
+
+
+def _say_unused(start: ModelParams, pairs: TableRef, params: SftParams) -> None:
+    logger.info(
+        "%s: the %s pairs of the SFT part are not used; with a smaller"
+        " data_split.sft_share the reward model gets more of them",
+        start.name,
+        f"{pairs.rows:,}",
+    )
+    if params.choices:
+        logger.warning(
+            "%s: no effect, since SFT is skipped; sft.when=always trains a language"
+            " model in any case",
+            ", ".join(params.choices),
+        )
 
 
 def _arguments(params: SftParams, epochs: float, seed: int, workspace: Path) -> Any:

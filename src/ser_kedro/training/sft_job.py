@@ -14,8 +14,8 @@ from ser_kedro.training.params import SftParams
 class SftJob(Job[ModelOutputs]):
     """Fine-tune a language model on responses, loss on the responses' tokens only.
 
-    An encoder (BERT-like) cannot generate: it is passed on as it is, and so is a
-    reward model, with its head.
+    What needs no fine-tuning is passed on as it is, and what cannot be fine-tuned; see
+    ``models.starting_point``.
 
     Attributes:
         model: What to start from.

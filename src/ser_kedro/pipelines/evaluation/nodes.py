@@ -88,7 +88,7 @@ def report(
     """Write the summary and draw the figure."""
     from ser_kedro.evaluation.report import LabelBudget, report_of
 
-    tuned = sft_model.kind == "language_model"
+    tuned = bool(sft_model.metrics)  # what is passed on is not measured
     return report_of(
         evolution_history,
         test_scores,
