@@ -22,6 +22,7 @@ from ser_kedro.planning.devices import (
     Offload,
     from_launcher,
     parse_size,
+    this_machine,
 )
 from ser_kedro.planning.work import Work
 from ser_kedro.store.json_io import read_json
@@ -80,7 +81,9 @@ def plan_text(
             settings["ppo"],
             planned,
             loops=last,
+            patience=evolution.patience,
             work=work,
+            here=planned == this_machine(),
         )
     return render(made)
 
@@ -146,6 +149,7 @@ def look_up(catalog: CatalogProtocol) -> Work:
     tables = {name: made[name] for name in _SPLIT if name in made}
     return Work(
         pairs={name: table.rows or 0 for name, table in tables.items()},
+        sample=tables.get("sft_pairs"),
         table_bytes=sum(_size(table) for table in tables.values()),
         finished=_finished(made.values()),
         missing=missing,

@@ -14,6 +14,7 @@ from ser_kedro.planning import memory
 from ser_kedro.planning.devices import Devices
 from ser_kedro.planning.memory import Memory
 from ser_kedro.planning.shape import ModelShape, shape_of
+from ser_kedro.planning.times import Times, measure
 from ser_kedro.planning.work import Disk, Work, disk, sft_rows, steps
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.training.micro_batches import (
@@ -56,6 +57,7 @@ class Plan:
         disk: Bytes that the store will take.
         loops: Loops at most.
         work: What is known of the data and the store.
+        times: How long it takes; ``None`` where that was not tried.
     """
 
     model: str
@@ -67,6 +69,7 @@ class Plan:
     disk: Disk
     loops: int
     work: Work
+    times: Times | None = None
 
 
 def make_plan(
@@ -78,6 +81,8 @@ def make_plan(
     *,
     loops: int,
     work: Work,
+    patience: int = 1,
+    here: bool = False,
 ) -> Plan:
     """Plan a run from its parameters; no weight is read.
 
@@ -89,6 +94,9 @@ def make_plan(
         devices: What to run on.
         loops: Loops at most.
         work: What is known of the data.
+        patience: Loops without gain that end the run.
+        here: The devices are this machine's, so that it can be tried how long the
+            stages take; that needs the data, split.
 
     Raises:
         ModelError: If the configuration cannot be had, or ``sft.when`` asks for what
@@ -134,6 +142,17 @@ def make_plan(
         ),
         loops=loops,
         work=work,
+        times=measure(
+            config,
+            model,
+            sft if start.trained else None,
+            reward,
+            loops=loops,
+            patience=patience,
+            work=work,
+        )
+        if here and work.sample is not None
+        else None,
     )
 
 

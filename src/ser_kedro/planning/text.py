@@ -120,7 +120,44 @@ def _rest(plan: Plan) -> list[str]:
             "Optimiser steps: unknown until the data are split (kedro run --pipelines"
             " data_split with the same --env and --params)."
         )
-    return [*lines, _jobs(plan)]
+    return [*lines, _jobs(plan), *_times(plan)]
+
+
+def _times(plan: Plan) -> list[str]:
+    if plan.times is None:
+        return ["Time: not tried; it needs this machine (no --devices) and split data."]
+    rows = [
+        {
+            "stage": stage.name,
+            "time": _span(stage.low, stage.high),
+            "tokens/s": f"{stage.speed:,.0f}",
+            "precision": stage.precision,
+        }
+        for stage in plan.times.stages
+    ]
+    return [
+        "",
+        "Time on this machine, by a trial of each stage:",
+        "",
+        str(tabulate(rows, headers="keys", disable_numparse=True)),
+        "",
+        f"The whole run: {_span(plan.times.low, plan.times.high)}. The first figure is"
+        " for loops that stop early and select nothing, the second for all loops with"
+        " the whole pool, each with the trial's error.",
+    ]
+
+
+def _span(low: float, high: float) -> str:
+    first, last = duration(low), duration(high)
+    return first if first == last else f"{first} to {last}"
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in words, with digits enough for a plan."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{max(1, round(seconds))} s"
 
 
 def _jobs(plan: Plan) -> str:

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 
 from ser_kedro.planning.shape import ModelShape
+from ser_kedro.store.references import TableRef
 from ser_kedro.training.params import SftParams, TrainingParams
 
 _BYTES_A_SCORE = 64
@@ -20,6 +21,7 @@ class Work:
     Attributes:
         pairs: Rows of each table of the split, by name; empty where it is not there.
         table_bytes: Bytes of these tables together.
+        sample: Labelled pairs that show how long texts are.
         finished: Finished jobs of this very run in the store, by stage.
         missing: The first stage that is not there; ``None`` if nothing is missing.
         unknown: Why nothing could be looked up, in one line.
@@ -27,6 +29,7 @@ class Work:
 
     pairs: dict[str, int] = field(default_factory=dict)
     table_bytes: int = 0
+    sample: TableRef | None = None
     finished: dict[str, int] = field(default_factory=dict)
     missing: str | None = None
     unknown: str | None = None

@@ -1,0 +1,175 @@
+"""How long a run will take on this machine, by a trial of each stage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
+
+from ser_kedro.models.encode import Encoder
+from ser_kedro.models.params import ModelParams
+from ser_kedro.models.precision import uses_bf16
+from ser_kedro.models.source import load_tokenizer
+from ser_kedro.models.speed_trial import Use, seconds_a_token
+from ser_kedro.planning.work import Work, sft_rows
+from ser_kedro.store.references import TableRef
+from ser_kedro.store.tables import read_table
+from ser_kedro.training.params import RewardParams, SftParams
+
+# Pairs that are encoded to learn how long they are.
+_SAMPLE = 64
+# How far a trial of some seconds may be from what a stage takes, either way.
+_ERROR = 0.3
+
+
+@dataclass(frozen=True)
+class StageTime:
+    """How long a stage takes.
+
+    Attributes:
+        name: The stage.
+        low: Seconds at least: where loops stop early and select little.
+        high: Seconds at most.
+        precision: ``fp32`` or ``bf16``.
+        speed: Tokens a second, of one that is trained on or scored.
+    """
+
+    name: str
+    low: float
+    high: float
+    precision: str
+    speed: float
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """Mean tokens of the data.
+
+    Attributes:
+        row: Of a prompt with one response.
+        pair: Of a prompt with both.
+    """
+
+    row: float
+    pair: float
+
+
+@dataclass(frozen=True)
+class Times:
+    """How long a run takes, up to the evaluation.
+
+    Attributes:
+        stages: One by one.
+    """
+
+    stages: tuple[StageTime, ...] = field(default_factory=tuple)
+
+    @property
+    def low(self) -> float:
+        """Seconds of the whole run at least, with the trial's error."""
+        return (1 - _ERROR) * sum(stage.low for stage in self.stages)
+
+    @property
+    def high(self) -> float:
+        """Seconds of the whole run at most."""
+        return (1 + _ERROR) * sum(stage.high for stage in self.stages)
+
+
+@dataclass(frozen=True)
+class _Rate:
+    seconds: float
+    precision: str
+
+    def stage(self, name: str, low: float, high: float | None = None) -> StageTime:
+        """Return a stage of so many tokens."""
+        most = low if high is None else high
+        return StageTime(
+            name,
+            low * self.seconds,
+            most * self.seconds,
+            self.precision,
+            1 / self.seconds,
+        )
+
+
+def measure(
+    config: Any,
+    model: ModelParams,
+    sft: SftParams | None,
+    reward: RewardParams,
+    *,
+    loops: int,
+    patience: int,
+    work: Work,
+) -> Times:
+    """Try each stage for some seconds and work out what the run takes.
+
+    Args:
+        config: Of the model.
+        model: Which model, for its tokenizer.
+        sft: Settings of SFT; ``None`` if the model is passed on.
+        reward: Settings of the reward model.
+        loops: Loops at most.
+        patience: Loops without gain that end the run.
+        work: What is known of the data, which must be split.
+    """
+    assert work.sample is not None
+    lengths = sample_lengths(model, work.sample, reward.max_length)
+    pairs = work.pairs
+    scoring = _rate(config, reward, Use("scoring", reward.max_length))
+    stages = []
+    if sft is not None:
+        use = Use("sft", sft.max_length, sft.lora, sft.gradient_checkpointing)
+        tokens = sft_rows(sft, pairs["sft_pairs"]) * lengths.row * sft.epochs
+        stages.append(_rate(config, sft, use).stage("sft", tokens))
+    if reward.trainable == "head":  # each pair is read once, whatever the loops do
+        read = sum(pairs[name] for name in pairs if name != "sft_pairs")
+        stages.append(scoring.stage("features", read * lengths.pair))
+        return Times(tuple(stages))
+    use = Use("reward", reward.max_length, reward.lora, reward.gradient_checkpointing)
+    training = _rate(config, reward, use)
+    labeled = pairs["labeled_pairs"] * reward.epochs * lengths.pair
+    pool = pairs["unlabeled_pairs"] * lengths.pair
+    test = pairs["test_pairs"] * lengths.pair
+    least = min(loops, patience)
+    return Times(
+        (
+            *stages,
+            training.stage("seed model", reward.voters * labeled),
+            scoring.stage(
+                "labelling", reward.voters * pool, reward.voters * loops * pool
+            ),
+            training.stage(
+                "loops' training",
+                reward.voters * least * labeled,
+                reward.voters * loops * (labeled + pool * reward.epochs),
+            ),
+            scoring.stage("evaluation", (1 + least) * test, (1 + loops) * test),
+        )
+    )
+
+
+def sample_lengths(model: ModelParams, pairs: TableRef, max_length: int) -> Lengths:
+    """Return the mean tokens of the first pairs of a table.
+
+    Args:
+        model: Whose tokenizer.
+        pairs: Labelled pairs; a model from scratch learns its vocabulary of them.
+        max_length: Tokens of a row, at most.
+    """
+    encoder = Encoder(load_tokenizer(model, pairs), max_length)
+    table = read_table(pairs).select(["prompt", "chosen", "rejected"])
+    rows = table.slice(0, _SAMPLE).to_pydict()
+    found = list(islice(encoder.pairs(*rows.values()), _SAMPLE))
+    prompts = [len(pair.prompt) for pair in found]
+    answers = [len(pair.a) + len(pair.b) for pair in found]
+    count = max(1, len(found))
+    return Lengths(
+        row=(sum(prompts) + sum(answers) / 2) / count,
+        pair=(sum(prompts) + sum(answers)) / count,
+    )
+
+
+def _rate(config: Any, params: SftParams | RewardParams, use: Use) -> _Rate:
+    bf16 = uses_bf16(params.precision, config, use)
+    return _Rate(seconds_a_token(config, use, bf16=bf16), "bf16" if bf16 else "fp32")
