@@ -23,6 +23,7 @@ NAMES = (
     "labelling",
     "million",
     "reuse",
+    "generation",
     "ppo",
     "ppo_full",
     "tuning",
