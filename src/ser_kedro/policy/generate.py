@@ -41,8 +41,8 @@ def sample(
 ) -> list[list[int]]:
     """Sample answers to each prompt, each up to its first eos.
 
-    Each prompt is read once, whatever the count. Answers that have ended take no further
-    part; the draws of an answer do not depend on that. Nothing of a model's own
+    Each prompt is read once, whatever the count. Answers that have ended take no
+    further part; the draws of an answer do not depend on that. Nothing of a model's own
     generation settings is used (penalties, least lengths): log-probabilities know none
     of it.
 
