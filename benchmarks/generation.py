@@ -66,10 +66,10 @@ def measure() -> Result:
         f" most {PROMPT} tokens) with at most {ANSWER} new tokens, sampled from all"
         f" tokens at temperature {TEMPERATURE:g}; prompts are padded on the left, and"
         " there is a KV cache. Tokens up to an answer's end count. `generate` takes a"
-        " batch at once, `num_return_sequences` where a prompt has several answers; where"
-        " fp32 weights compute in bf16 (as in PPO that trains all of them) it runs under"
-        " autocast, and ours makes bf16 copies of the linear layers first, within the"
-        " time.",
+        " batch at once, `num_return_sequences` where a prompt has several answers."
+        " Where fp32 weights compute in bf16 (as in PPO that trains all of them) it"
+        " runs under autocast; ours makes bf16 copies of the linear layers first,"
+        " within the time.",
         title=f"Sampling of {NAME}",
     )
 
