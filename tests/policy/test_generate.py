@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from ser_kedro.errors import ModelError
 from ser_kedro.policy.actor_critic import ActorCritic
 from ser_kedro.policy.batch import collate
-from ser_kedro.policy.generate import chosen, sample
+from ser_kedro.policy.generate import sample
 from ser_kedro.policy.half import bf16_linears, hold_bf16
 from tests.policy.conftest import ppo_params
 
@@ -28,62 +28,38 @@ def drawn(model, prompts=PROMPTS, *, ends=(), count=1, seed=1, **changes):
     return sample(model, batch, params, set(ends), count)
 
 
-def test_the_likeliest_words_are_those_of_transformers(model):
-    batch = collate(PROMPTS, [[]] * 3, 0, CPU)
+@pytest.mark.parametrize(
+    "changes", [{}, {"temperature": 0.7, "top_k": 5}, {"top_p": 0.8}]
+)
+def test_the_draws_are_those_of_transformers(model, changes):
+    answers = drawn(model, **changes)
 
+    batch = collate(PROMPTS, [[]] * 3, 0, CPU)
+    torch.manual_seed(1)
+    settings = {"top_k": 0, **changes}
     ids = model.generate(
         input_ids=batch.prompts,
         attention_mask=batch.prompt_mask.long(),
-        do_sample=False,
+        do_sample=True,
         max_new_tokens=20,
         eos_token_id=None,
         pad_token_id=0,
+        **settings,
     )
-
-    assert drawn(model, top_k=1) == ids[:, batch.prompts.shape[1] :].tolist()
-
-
-@pytest.mark.parametrize(
-    "changes", [{}, {"temperature": 0.5, "top_k": 5}, {"top_p": 0.9}]
-)
-def test_words_come_as_often_as_they_should(model, changes):
-    """As often as the scores of transformers say, to four standard deviations."""
-    scores = model.generate(
-        input_ids=torch.tensor(PROMPTS[:1]),
-        do_sample=True,
-        max_new_tokens=1,
-        output_scores=True,
-        return_dict_in_generate=True,
-        pad_token_id=0,
-        **{"top_k": 0, **changes},
-    ).scores[0]
-    chances = scores.softmax(-1)[0].double()
-    count = 20_000
-
-    answers = drawn(model, PROMPTS[:1], count=count, max_new_tokens=1, **changes)
-
-    found = torch.tensor(answers).flatten().bincount(minlength=len(chances)) / count
-    limits = 4 * (chances * (1 - chances) / count).sqrt()
-    assert ((found - chances).abs() <= limits).all()
-    assert (chances > 0).sum() > 1
+    assert answers == ids[:, batch.prompts.shape[1] :].tolist()
 
 
 def test_an_answer_ends_with_its_first_eos_and_leaves_the_others_alone(model):
-    whole = drawn(model, count=3)
+    """With one likely word, the greedy answers are known without any draw."""
+    whole = drawn(model, top_k=1)
+    ends = {whole[0][2]}
     expected = [
-        next((row[: i + 1] for i, token in enumerate(row) if token == END), row)
+        next((row[: i + 1] for i, token in enumerate(row) if token in ends), row)
         for row in whole
     ]
-    assert len({len(row) for row in expected}) > 2
+    assert len({len(row) for row in expected}) > 1
 
-    assert drawn(model, count=3, ends=[END]) == expected
-
-
-def test_a_draw_falls_on_a_word_that_has_a_chance():
-    chances = torch.tensor([[0.0, 0.25, 0.0, 0.75, 0.0]]).repeat(4, 1)
-    draws = torch.tensor([0.0, 0.2499, 0.25, 1 - 2**-53], dtype=torch.float64)
-
-    assert chosen(chances, draws).tolist() == [[1], [1], [3], [3]]
+    assert drawn(model, ends=ends, top_k=1) == expected
 
 
 def test_several_answers_to_a_prompt_read_it_once(model):
@@ -100,7 +76,10 @@ def test_several_answers_to_a_prompt_read_it_once(model):
 
 
 def test_a_model_that_keeps_nothing(model):
-    model.forward = lambda input_ids: None
+    class Recurrent(type(model)):
+        def forward(self, input_ids, cache_params=None): ...
+
+    model.__class__ = Recurrent
 
     with pytest.raises(ModelError, match="llama: keeps no keys and values"):
         drawn(model)

@@ -41,10 +41,9 @@ def sample(
 ) -> list[list[int]]:
     """Sample answers to each prompt, each up to its first eos.
 
-    Each prompt is read once, whatever the count. Answers that have ended take no
-    further part; the draws of an answer do not depend on that. Nothing of a model's own
-    generation settings is used (penalties, least lengths): log-probabilities know none
-    of it.
+    Each prompt is read once, whatever the count, and answers that have ended take no
+    further part. Nothing of a model's own generation settings is used (penalties, least
+    lengths): log-probabilities know none of it.
 
     Args:
         model: A causal language model.
@@ -65,13 +64,12 @@ def sample(
     reader.repeat(count)
     logits = logits.repeat_interleave(count, 0)
     warpers = _warpers(params)
-    device = logits.device
+    ends = torch.tensor(sorted(eos), device=logits.device)
     answers: list[list[int]] = [[] for _ in logits]
     rows = list(range(len(answers)))  # the answers that have not ended
     for left in reversed(range(params.max_new_tokens)):
-        draws = torch.rand(len(answers), dtype=torch.float64, device=device)
         chances = warpers(None, logits.float()).softmax(-1)
-        tokens = chosen(chances, draws[rows])
+        tokens = torch.multinomial(chances, 1)
         for row, token in zip(rows, tokens[:, 0].tolist(), strict=True):
             answers[row].append(token)
         going = [i for i, row in enumerate(rows) if answers[row][-1] not in eos]
@@ -79,34 +77,19 @@ def sample(
             break
         if len(going) < len(rows):
             rows = [rows[i] for i in going]
-            kept = torch.tensor(going, device=device)
+            kept = torch.tensor(going, device=ends.device)
             reader.keep(kept)
             tokens = tokens[kept]
         logits = reader.read(tokens)
     return answers
 
 
-def chosen(chances: Tensor, draws: Tensor) -> Tensor:
-    """Return the token of each row at which the sum of the chances passes a draw.
-
-    One draw a row: ``torch.multinomial`` takes one for each word of the vocabulary.
-
-    Args:
-        chances: Probabilities, shape ``(n, vocabulary)``.
-        draws: In [0, 1), float64, shape ``(n,)``.
-
-    Returns:
-        Token ids, shape ``(n, 1)``; none with a chance of zero.
-    """
-    sums = chances.double().cumsum(-1)
-    return torch.searchsorted(sums, draws[:, None] * sums[:, -1:], right=True)
-
-
 class _Reader:
     """Reads rows of tokens bit by bit, with the keys and values of what was read."""
 
     def __init__(self, model: Any, batch: Batch) -> None:
-        known = signature(model.forward).parameters
+        # Of the class: accelerate wraps the object's own.
+        known = signature(type(model).forward).parameters
         if "past_key_values" not in known:
             raise ModelError(
                 f"{model.config.model_type}: keeps no keys and values of what it has"
