@@ -24,6 +24,7 @@ NAMES = (
     "labelling",
     "million",
     "reuse",
+    "generation",
     "ppo",
     "ppo_full",
     "tuning",

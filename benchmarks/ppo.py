@@ -69,7 +69,8 @@ def compare(kind: str, what: str) -> Result:
         "fp32, no gradient checkpointing, same learning rate, clipping and GAE. "
         f"{_NOTES[kind]} A sample is a prompt with its answer. TRL {TRL} (from its "
         "wheel, in a folder of its own) runs on the same torch, transformers, "
-        "peft and accelerate as ours.",
+        "peft and accelerate as ours. Ours tells the C library to keep freed memory "
+        "(`policy/heap.py`); TRL runs as it comes.",
     )
 
 

@@ -10,7 +10,6 @@ from ser_kedro.errors import ModelError
 from ser_kedro.policy import actor_critic
 from ser_kedro.policy.actor_critic import ActorCritic, token_log_probs
 from ser_kedro.policy.batch import collate
-from ser_kedro.policy.generate import answer_end
 from ser_kedro.policy.ppo import (
     advantages_and_returns,
     merge_moments,
@@ -107,13 +106,6 @@ def test_the_kl_controller_by_hand(kl, expected):
 
 def test_a_fixed_kl_coefficient_stays():
     assert next_kl_coefficient(0.2, 60.0, 8, PpoParams(adaptive_kl=False)) == 0.2
-
-
-def test_an_answer_ends_with_its_first_eos():
-    assert answer_end([5, 2, 7, 2, 0], {2}) == 2
-    assert answer_end([2, 0, 0], {2, 9}) == 1
-    assert answer_end([5, 0, 9, 0], {2, 9}) == 3
-    assert answer_end([5, 0, 5], {2}) == 3
 
 
 def test_moments_merge_to_those_of_the_whole():

@@ -84,7 +84,7 @@ def _answer(
     for rows in reorder(table, places, batch_size):
         ids = [encoder.prompt_ids(prompt) for prompt in rows["prompt"].to_pylist()]
         empty = collate(ids, [[]] * len(ids), pad, device)
-        answers = sample(policy, empty, params, eos, pad)
+        answers = sample(policy, empty, params, eos)
         kl = actor.kl(collate(ids, answers, pad, device), params.temperature)
         texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
         columns: list[Any] = [

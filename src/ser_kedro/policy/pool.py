@@ -134,9 +134,8 @@ class _Writer:
             count = self._params.responses
             several = [row for row in listed for _ in range(count)]
             prompts = [self._encoder.prompt_ids(row["prompt"]) for row in listed]
-            ids = [prompt for prompt in prompts for _ in range(count)]
-            empty = collate(ids, [[]] * len(ids), self._pad, self._device)
-            answers = sample(self._model, empty, self._params, self._eos, self._pad)
+            empty = collate(prompts, [[]] * len(prompts), self._pad, self._device)
+            answers = sample(self._model, empty, self._params, self._eos, count)
             texts = self._tokenizer.batch_decode(answers, skip_special_tokens=True)
             columns["group"] += [row["group"] for row in several]
             columns["prompt"] += [row["prompt"] for row in several]

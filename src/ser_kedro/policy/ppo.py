@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +32,8 @@ from ser_kedro.models.encode import Encoder, Messages
 from ser_kedro.policy.actor_critic import ActorCritic, precision
 from ser_kedro.policy.batch import Batch, collate
 from ser_kedro.policy.generate import ends_of, sample
+from ser_kedro.policy.half import bf16_linears, hold_bf16
+from ser_kedro.policy.heap import keep_freed_memory
 from ser_kedro.policy.ppo_checkpoint import Folder, HeldOut, Progress
 from ser_kedro.policy.ppo_params import PpoParams
 
@@ -233,6 +235,7 @@ class Ppo:
             DataError: If no prompt is left to train on.
             ParameterError: If the batches do not divide among the processes.
         """
+        keep_freed_memory()
         self.params = params
         self.encoder = encoder
         self.reward, self.gold = reward, gold
@@ -266,6 +269,8 @@ class Ppo:
         actor.check(self.prompt_ids[0])
         self.actor = actor
         self.dtype = precision(params.precision)
+        if self.dtype == torch.bfloat16 and actor.reference is not None:
+            hold_bf16(actor.reference)
         self.folder = Folder(folder, self.rank)
         self.progress = Progress(params.kl_coefficient)
         self._begin()
@@ -366,22 +371,10 @@ class Ppo:
         prompts = [self.prompt_ids[place] for place in places]
         size = self.params.rollout_batch_size or max(1, len(prompts))
         parts = [prompts[i : i + size] for i in range(0, len(prompts), size)]
-        answers = [row for part in parts for row in self._generate(part)]
-        longest = max(map(len, answers), default=1)
-        columns: list[list[Tensor]] = [[], [], [], [], []]
-        for i in range(0, len(prompts), size):
-            batch = self._collate(prompts[i : i + size], answers[i : i + size])
-            with self._autocast():
-                log_probs, values, entropies = self.actor(
-                    batch, self.params.temperature, entropy=True
-                )
-                reference = self.actor.reference_log_probs(
-                    batch, self.params.temperature
-                )
-            read = (batch.mask, log_probs, log_probs - reference, values, entropies)
-            for column, part in zip(columns, read, strict=True):
-                column.append(_widen(part, longest))
-        mask, log_probs, log_ratio, values, entropies = map(torch.cat, columns)
+        with self._reading():
+            answers = [row for part in parts for row in self._generate(part)]
+            columns = self._read(prompts, answers, size)
+        mask, log_probs, log_ratio, values, entropies = columns
         ended = torch.tensor([row[-1] in self.eos for row in answers])
         texts = [self._text(row) for row in answers]
         dialogues = [self.dialogues[place] for place in places]
@@ -404,8 +397,23 @@ class Ppo:
     def _generate(self, prompts: list[list[int]]) -> list[list[int]]:
         """Sample one answer to each prompt."""
         batch = self._collate(prompts, [[]] * len(prompts))
-        with self._autocast():
-            return sample(self.actor.causal, batch, self.params, self.eos, self.pad)
+        return sample(self.actor.causal, batch, self.params, self.eos)
+
+    def _read(
+        self, prompts: list[list[int]], answers: list[list[int]], size: int
+    ) -> list[Tensor]:
+        """Return mask, log-probabilities, log ratios, values and entropies."""
+        longest = max(map(len, answers), default=1)
+        temperature = self.params.temperature
+        columns: list[list[Tensor]] = [[], [], [], [], []]
+        for i in range(0, len(prompts), size):
+            batch = self._collate(prompts[i : i + size], answers[i : i + size])
+            log_probs, values, entropies = self.actor(batch, temperature, entropy=True)
+            reference = self.actor.reference_log_probs(batch, temperature)
+            read = (batch.mask, log_probs, log_probs - reference, values, entropies)
+            for column, part in zip(columns, read, strict=True):
+                column.append(_widen(part, longest))
+        return [torch.cat(column) for column in columns]
 
     def _text(self, answer: list[int]) -> str:
         text = self.encoder.tokenizer.decode(answer, skip_special_tokens=True)
@@ -598,13 +606,13 @@ class Ppo:
         """Return the KL to the reference along each answer, nats a sequence."""
         size = self.params.rollout_batch_size or len(written.prompts)
         found: list[float] = []
-        for i in range(0, len(written.prompts), size):
-            batch = self._collate(
-                written.prompts[i : i + size], written.answers[i : i + size]
-            )
-            with self._autocast():
+        with self._reading():
+            for i in range(0, len(written.prompts), size):
+                batch = self._collate(
+                    written.prompts[i : i + size], written.answers[i : i + size]
+                )
                 kl = self.actor.kl(batch, self.params.temperature)
-            found += kl.sum(1).tolist()
+                found += kl.sum(1).tolist()
         return found
 
     def _judge(self) -> None:
@@ -716,6 +724,13 @@ class Ppo:
     def _collate(self, prompts: list[list[int]], answers: list[list[int]]) -> Batch:
         return collate(prompts, answers, self.pad, self.accelerator.device)
 
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Compute in the precision that was asked for, without gradients."""
+        half = self.dtype == torch.bfloat16
+        with bf16_linears(self.actor.language_model, enabled=half), self._autocast():
+            yield
+
     def _autocast(self) -> torch.autocast:
         return torch.autocast(
             self.accelerator.device.type,
@@ -735,7 +750,8 @@ def _optimizer(actor: ActorCritic, params: PpoParams) -> torch.optim.Optimizer:
     ]
     if params.optimizer == "adamw":
         # ε as in OpenAI's code and TRL's (Huang et al. 2024): 1e-5, not 1e-8.
-        return torch.optim.AdamW(groups, eps=1e-5, weight_decay=0.0)
+        # Fused: one pass over the weights, a quarter of the time, no temporary copies.
+        return torch.optim.AdamW(groups, eps=1e-5, weight_decay=0.0, fused=True)
     # At a fixed rate: scaled by the weights' size, new adapters would never move.
     return Adafactor(groups, lr=rate, scale_parameter=False, relative_step=False)
 
