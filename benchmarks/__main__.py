@@ -21,6 +21,7 @@ NAMES = (
     "lora_layers",
     "losses",
     "accuracy",
+    "packing",
     "labelling",
     "million",
     "reuse",

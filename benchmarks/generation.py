@@ -105,8 +105,8 @@ def draw(tokenizer: Any, seed: int, count: int) -> Any:
 
 def ours(model: Any, batch: Any, case: Case, ends: set[int]) -> int:
     """Sample in our way; return the number of tokens."""
+    from ser_kedro.models.half import bf16_linears
     from ser_kedro.policy.generate import sample
-    from ser_kedro.policy.half import bf16_linears
     from ser_kedro.policy.ppo_params import PpoParams
 
     params = PpoParams(max_new_tokens=ANSWER, temperature=TEMPERATURE)

@@ -5,10 +5,10 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from ser_kedro.errors import ModelError
+from ser_kedro.models.half import bf16_linears, hold_bf16
 from ser_kedro.policy.actor_critic import ActorCritic
 from ser_kedro.policy.batch import collate
 from ser_kedro.policy.generate import sample
-from ser_kedro.policy.half import bf16_linears, hold_bf16
 from tests.policy.conftest import ppo_params
 
 CPU = torch.device("cpu")

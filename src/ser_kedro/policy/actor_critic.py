@@ -12,13 +12,14 @@ import torch
 from peft import get_peft_model
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from ser_kedro.errors import ModelError
 from ser_kedro.models.last_layers import stop_gradients
 from ser_kedro.models.lora import adapter_config
-from ser_kedro.models.params import Precision
+from ser_kedro.models.precision import uses_bf16
 from ser_kedro.models.reward_model import from_pretrained
+from ser_kedro.models.speed_trial import Use
 from ser_kedro.policy.batch import Batch, collate
 from ser_kedro.policy.ppo_params import PpoParams
 
@@ -68,7 +69,8 @@ class ActorCritic(nn.Module):
             reference: Whether a reference will be asked for.
         """
         # Frozen weights need no master copy; trained ones do.
-        half = params.lora is not None and precision(params.precision) == torch.bfloat16
+        config = from_pretrained(AutoConfig, folder)
+        half = params.lora is not None and precision(config, params) == torch.bfloat16
         dtype = torch.bfloat16 if half else torch.float32
         model = from_pretrained(AutoModelForCausalLM, folder, dtype=dtype)
         copied = None
@@ -210,12 +212,16 @@ class ActorCritic(nn.Module):
             )
 
 
-def precision(wanted: Precision) -> torch.dtype:
-    """Return the precision of the matrix products on this machine."""
-    gpu = torch.cuda.is_available()
-    half = wanted == "bf16" or (
-        wanted == "auto" and gpu and torch.cuda.is_bf16_supported()
-    )
+def precision(config: Any, params: PpoParams) -> torch.dtype:
+    """Return the precision of the matrix products of a policy's training.
+
+    Args:
+        config: Of the language model.
+        params: How it is trained.
+    """
+    length = params.max_prompt_length + params.max_new_tokens
+    use = Use("sft", length, params.lora, params.gradient_checkpointing)
+    half = uses_bf16(params.precision, config, use)
     return torch.bfloat16 if half else torch.float32
 
 

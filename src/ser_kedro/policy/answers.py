@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,13 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from tqdm import tqdm
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from ser_kedro.models.encode import Encoder
 from ser_kedro.models.reward_model import from_pretrained
-from ser_kedro.policy.actor_critic import ActorCritic, precision
+from ser_kedro.policy.actor_critic import ActorCritic
 from ser_kedro.policy.batch import collate
-from ser_kedro.policy.generate import ends_of, sample
+from ser_kedro.policy.generate import ends_of, sample, writing_precision
 from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.preferences.schema import PROMPT
 from ser_kedro.store.references import TableRef
@@ -71,7 +73,7 @@ def _answer(
     seed: int,
 ) -> Iterator[pa.RecordBatch]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    dtype = precision(params.precision)
+    dtype = writing_precision(from_pretrained(AutoConfig, model), params)
     policy, reference = (
         from_pretrained(AutoModelForCausalLM, place, dtype=dtype).eval().to(device)
         for place in (model, start)
@@ -81,7 +83,14 @@ def _answer(
     encoder = Encoder(tokenizer, params.max_prompt_length)
     eos, pad = ends_of(policy, tokenizer), int(tokenizer.pad_token_id or 0)
     torch.manual_seed(seed)
-    for rows in reorder(table, places, batch_size):
+    batches = tqdm(
+        reorder(table, places, batch_size),
+        total=math.ceil(len(places) / batch_size),
+        desc="answers",
+        unit="batch",
+        disable=None,
+    )
+    for rows in batches:
         ids = [encoder.prompt_ids(prompt) for prompt in rows["prompt"].to_pylist()]
         empty = collate(ids, [[]] * len(ids), pad, device)
         answers = sample(policy, empty, params, eos)

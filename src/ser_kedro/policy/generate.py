@@ -17,6 +17,9 @@ from transformers import (
 )
 
 from ser_kedro.errors import ModelError
+from ser_kedro.models.params import Precision
+from ser_kedro.models.precision import uses_bf16
+from ser_kedro.models.speed_trial import Use
 from ser_kedro.policy.batch import Batch
 
 
@@ -33,6 +36,26 @@ def ends_of(model: Any, tokenizer: Any) -> set[int]:
     """Return the ids that end an answer: the tokenizer's and the model's own."""
     ends = np.atleast_1d(model.generation_config.eos_token_id).tolist()
     return {tokenizer.eos_token_id, *ends} - {None}
+
+
+class Writing(Protocol):
+    """How long answers are, and in which precision they are written."""
+
+    precision: Precision
+    max_prompt_length: int
+    max_new_tokens: int
+
+
+def writing_precision(config: Any, params: Writing) -> torch.dtype:
+    """Return the precision of the weights that write answers.
+
+    Args:
+        config: Of the language model.
+        params: How it writes.
+    """
+    use = Use("generation", params.max_prompt_length + params.max_new_tokens)
+    half = uses_bf16(params.precision, config, use)
+    return torch.bfloat16 if half else torch.float32
 
 
 @torch.no_grad()

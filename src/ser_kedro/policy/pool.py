@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import torch
+from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ser_kedro.errors import DataError, ModelError
@@ -17,9 +18,8 @@ from ser_kedro.models.encode import Encoder
 from ser_kedro.models.params import ModelParams
 from ser_kedro.models.reward_model import check_window, from_pretrained
 from ser_kedro.models.source import load_start
-from ser_kedro.policy.actor_critic import precision
 from ser_kedro.policy.batch import collate
-from ser_kedro.policy.generate import ends_of, sample
+from ser_kedro.policy.generate import ends_of, sample, writing_precision
 from ser_kedro.policy.pool_params import PoolParams
 from ser_kedro.preferences.formats.answers import Answers
 from ser_kedro.preferences.keyed import keyed_hash
@@ -71,7 +71,8 @@ def answer_pool(
     folder.mkdir(exist_ok=True)
     writer: _Writer | None = None
     chunks = range(0, table.num_rows, params.chunk_size)
-    for number, start in enumerate(chunks):
+    bar = tqdm(chunks, desc="answers", unit="chunk", disable=None)
+    for number, start in enumerate(bar):
         name = f"chunk_{number:06d}"
         if (folder / f"{name}.arrow").is_file():
             continue
@@ -116,7 +117,7 @@ class _Writer:
                 raise ModelError(
                     f"pool.model={model.name}: no language model; give one"
                 )
-        dtype = precision(params.precision)
+        dtype = writing_precision(loaded.config, params)
         self._model = loaded.eval().to(self._device, dtype)
         self._tokenizer = tokenizer
         self._encoder = Encoder(tokenizer, params.max_prompt_length)

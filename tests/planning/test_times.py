@@ -1,0 +1,103 @@
+"""How long a run takes: arithmetic on the speed of a token."""
+
+from dataclasses import replace
+
+import pytest
+
+from ser_kedro.models.params import ModelParams, ScratchParams
+from ser_kedro.planning import times
+from ser_kedro.planning.text import duration
+from ser_kedro.planning.times import StageTime, Times, measure, sample_lengths
+from ser_kedro.planning.work import Work
+from ser_kedro.training.params import RewardParams, SftParams
+
+GIVEN = {
+    "learning_rate": 1,
+    "scheduler": "constant",
+    "max_length": 64,
+    "epochs": 2,
+    "batch_size": 8,
+}
+SCRATCH = ModelParams(
+    name="tiny",
+    scratch=ScratchParams(
+        vocab_size=400, hidden_size=16, intermediate_size=32, layers=1, heads=2
+    ),
+)
+PAIRS = {
+    "sft_pairs": 100,
+    "labeled_pairs": 10,
+    "unlabeled_pairs": 1000,
+    "test_pairs": 50,
+}
+
+
+@pytest.fixture
+def seconds(monkeypatch, labeled):
+    """Tokens take 1 s to score and 3 s to train on; a pair has 10, a row 6."""
+
+    def speed(config, use, *, bf16):
+        return 1.0 if use.task == "scoring" else 3.0
+
+    def lengths(*arguments):
+        return times.Lengths(row=6, pair=10)
+
+    monkeypatch.setattr(times, "uses_bf16", lambda *_: False)
+    monkeypatch.setattr(times, "seconds_a_token", speed)
+    monkeypatch.setattr(times, "sample_lengths", lengths)
+    work = Work(pairs=PAIRS, sample=labeled)
+
+    def found(sft=None, **changes):
+        reward = RewardParams(**{**GIVEN, **changes})
+        made = measure(None, SCRATCH, sft, reward, loops=3, patience=2, work=work)
+        return {stage.name: (stage.low, stage.high) for stage in made.stages}
+
+    return found
+
+
+def test_each_stage_is_its_tokens_at_its_speed(seconds):
+    assert seconds(SftParams(**GIVEN)) == {
+        "sft": (3 * 2 * 200 * 6,) * 2,  # both responses of a pair are rows
+        "seed model": (3 * 2 * 10 * 10,) * 2,
+        "labelling": (10_000, 3 * 10_000),  # the pool once, or in each loop
+        "loops' training": (2 * 3 * 2 * 10 * 10, 3 * 3 * 2 * (10 + 1000) * 10),
+        "evaluation": (3 * 50 * 10, 4 * 50 * 10),
+    }
+
+
+def test_a_model_that_is_passed_on_has_no_sft(seconds):
+    assert "sft" not in seconds()
+
+
+def test_voters_train_and_label_as_often(seconds):
+    one, three = seconds(), seconds(voters=3)
+
+    for name in ("seed model", "labelling", "loops' training"):
+        assert three[name] == tuple(3 * value for value in one[name])
+
+
+def test_under_a_head_each_pair_is_read_once(seconds):
+    assert seconds(trainable="head") == {"features": (10 * 1060, 10 * 1060)}
+
+
+def test_the_whole_run_has_the_error_of_the_trial_on_top():
+    stage = StageTime("seed model", 100, 200, "fp32", 5)
+    made = Times((stage, replace(stage, high=100)))
+
+    assert made.low == pytest.approx(0.7 * 200)
+    assert made.high == pytest.approx(1.3 * 300)
+
+
+def test_lengths_are_those_of_the_tokenizer(labeled):
+    found = sample_lengths(SCRATCH, labeled, 256)
+
+    assert found.row < found.pair < 2 * found.row
+    assert sample_lengths(SCRATCH, labeled, 16).row <= 16
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "1 s"), (59, "59 s"), (90, "1.5 min"), (754, "13 min"), (5400, "1.5 h")],
+)
+def test_durations(seconds, words):
+    assert duration(seconds) == words
