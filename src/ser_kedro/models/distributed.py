@@ -11,7 +11,7 @@ from transformers import TrainingArguments
 
 from ser_kedro.launch import rank
 from ser_kedro.models.params import Precision
-from ser_kedro.models.precision import uses_bf16
+from ser_kedro.models.precision import bf16_untried
 
 # Seconds that ranks wait for rank 0, which alone encodes the data.
 _PATIENCE = 6 * 60 * 60
@@ -25,13 +25,14 @@ def init_scoring(precision: Precision, workspace: Path) -> TrainingArguments | N
     if not rank.is_launched():
         return None
     where = {"output_dir": str(workspace), "per_device_train_batch_size": 1}
-    return init_distributed(TrainingArguments(**placement(precision), **where))
+    half = bf16_untried(precision)
+    return init_distributed(TrainingArguments(**placement(half), **where))
 
 
-def placement(precision: Precision) -> dict[str, Any]:
+def placement(bf16: bool) -> dict[str, Any]:
     """Return the arguments that say on which devices, and how ranks talk."""
     return {
-        "bf16": uses_bf16(precision),
+        "bf16": bf16,
         "use_cpu": not torch.cuda.is_available(),
         "deepspeed": rank.deepspeed_file(),
         "ddp_timeout": _PATIENCE,

@@ -16,11 +16,13 @@ from ser_kedro.errors import ModelError
 from ser_kedro.launch.rank import is_main
 from ser_kedro.models import pack
 from ser_kedro.models.encode import EncodedPair, Encoder, Messages
+from ser_kedro.models.half import hold_bf16
 from ser_kedro.models.memory_use import out_of_memory
 from ser_kedro.models.pack import Packing, Row
 from ser_kedro.models.params import Scoring
 from ser_kedro.models.precision import uses_bf16
 from ser_kedro.models.reward_model import load_reward_model
+from ser_kedro.models.speed_trial import Use
 from ser_kedro.models.zero3 import Zero3Model, initialize, is_zero3_enabled
 
 if TYPE_CHECKING:
@@ -70,8 +72,11 @@ class Scorer:
         if not is_zero3_enabled():
             model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
         encoder = Encoder(tokenizer, scoring.max_length)
-        bf16 = uses_bf16(scoring.precision)
+        use = Use("scoring", scoring.max_length)
+        bf16 = uses_bf16(scoring.precision, model.config, use)
         choice = pack.enable(model, wanted=scoring.packing, bf16=bf16)
+        if bf16 and not is_zero3_enabled():
+            hold_bf16(model.base_model)
         ready = initialize(model) if is_zero3_enabled() else model
         return cls(ready, encoder, choice, scoring.score_tokens, bf16)
 

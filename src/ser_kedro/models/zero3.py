@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from torch import distributed
 from transformers.integrations import deepspeed as integration
 
 from ser_kedro.launch import rank
+from ser_kedro.models.shortened import shortened
 
 
 def is_zero3_enabled() -> bool:
@@ -58,10 +58,7 @@ def probe(model: Any) -> Any:
 
     It has one layer and few tokens, and is otherwise as wide as the model is.
     """
-    config = deepcopy(model.config)
-    config.num_hidden_layers = 1
-    if getattr(config, "layer_types", None):
-        config.layer_types = config.layer_types[:1]
+    config = shortened(model.config, 1)
     config.vocab_size, config.pad_token_id = 64, 0
     with torch.random.fork_rng(devices=[]), _whole_models():
         return type(model)(config).eval()

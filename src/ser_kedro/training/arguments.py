@@ -18,6 +18,8 @@ def training_arguments(
     params: TrainingParams,
     workspace: Path,
     seed: int,
+    *,
+    bf16: bool,
     **more: Any,
 ) -> Any:
     """Return TRL's configuration of a training, with its process group initialised.
@@ -30,11 +32,12 @@ def training_arguments(
         params: How to train.
         workspace: Where checkpoints go.
         seed: Draws the order of the rows.
+        bf16: Compute in bf16.
         more: What else the configuration takes.
     """
     return init_distributed(
         kind(
-            **placement(params.precision),
+            **placement(bf16),
             output_dir=str(workspace / CHECKPOINTS),
             learning_rate=params.learning_rate,
             lr_scheduler_type=params.scheduler,

@@ -13,6 +13,7 @@ from ser_kedro.models.fit_calibration import calibrate_model
 from ser_kedro.models.precision import uses_bf16
 from ser_kedro.models.reward_model import load_reward_model
 from ser_kedro.models.scorer import Scorer, save_checked
+from ser_kedro.models.speed_trial import Use
 from ser_kedro.store.references import ModelRef, TableRef
 from ser_kedro.store.tables import read_table
 from ser_kedro.training.params import RewardParams
@@ -44,7 +45,8 @@ def average_models(
         {name: sum(state[name] for state in states) / len(states) for name in states[0]}
     )
     encoder = Encoder(tokenizer, params.max_length)
-    bf16 = uses_bf16(params.precision)
+    use = Use("scoring", params.max_length)
+    bf16 = uses_bf16(params.precision, model.config, use)
     packing = pack.enable(model, wanted=params.packing, bf16=bf16)
     scorer = Scorer(model, encoder, packing, params.score_tokens, bf16)
     pairs = read_table(validation)

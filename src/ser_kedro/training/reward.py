@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from datasets import Dataset
+from transformers import AutoConfig
 from trl import RewardConfig
 from trl.trainer.utils import disable_dropout_in_model
 
@@ -27,9 +28,11 @@ from ser_kedro.models.precision import uses_bf16
 from ser_kedro.models.reward_model import (
     check_window,
     drop_features,
+    from_pretrained,
     load_reward_model,
 )
 from ser_kedro.models.scorer import Scorer, save_checked
+from ser_kedro.models.speed_trial import Use
 from ser_kedro.models.zero3 import is_zero3_enabled
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.store.tables import read_table, write_table
@@ -87,11 +90,18 @@ def train_reward(
     """
     if validation.rows == 0:
         raise DataError("reward model: there are no validation pairs")
+    config = from_pretrained(AutoConfig, start.location)
+    use = Use("reward", params.max_length, params.lora, params.gradient_checkpointing)
+    trains_bf16 = uses_bf16(params.precision, config, use)
+    scores_bf16 = uses_bf16(
+        params.precision, config, Use("scoring", params.max_length)
+    )
     arguments = training_arguments(
         RewardConfig,
         params,
         workspace,
         seed,
+        bf16=trains_bf16,
         num_train_epochs=1,
         # TRL would switch off the adapters' dropout too.
         disable_dropout=False,
@@ -100,12 +110,12 @@ def train_reward(
     check_window(model.config, params.max_length, "reward")
     encoder = Encoder(tokenizer, params.max_length)
     rows, counts = _encode(encoder, pairs, params, workspace)
-    bf16 = uses_bf16(params.precision)
-    packing = pack.enable(model, wanted=params.packing, bf16=bf16)
+    half = trains_bf16 or scores_bf16
+    packing = pack.enable(model, wanted=params.packing, bf16=half)
     trained, metrics = _train(
         model, tokenizer, arguments, rows, packing, params, seed, workspace
     )
-    scorer = Scorer(trained, encoder, packing, params.score_tokens, bf16)
+    scorer = Scorer(trained, encoder, packing, params.score_tokens, scores_bf16)
     folder = workspace / "model"
     held_out = read_table(validation)
     sample = next(_encoded(encoder, held_out))[1][:_SAMPLE]

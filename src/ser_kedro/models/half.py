@@ -1,0 +1,55 @@
+"""Weights of linear layers in bf16, made once instead of in every forward pass.
+
+Autocast casts the weights of linear layers anew in each pass without gradients: to
+write one token would cost a cast of the whole model. The weights made here are the very
+ones that autocast would make, so results are the same to the last bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@contextmanager
+def bf16_linears(model: Any, *, enabled: bool = True) -> Iterator[None]:
+    """Let the fp32 linear layers of a model hold bf16 copies of their weights.
+
+    For passes under autocast and without gradients. The model's own weights are put
+    back at the end. Embeddings, norms and tied weights outside linear layers stay.
+
+    Args:
+        model: Any module.
+        enabled: ``False`` changes nothing.
+    """
+    layers = _layers(model) if enabled else []
+    own = [layer.weight for layer in layers]
+    try:
+        _halve(layers)
+        yield
+    finally:
+        for layer, weight in zip(layers, own, strict=True):
+            layer.weight = weight
+
+
+def hold_bf16(model: Any) -> None:
+    """Let a frozen model's linear layers hold their weights in bf16 from now on."""
+    _halve(_layers(model))
+
+
+def _layers(model: Any) -> list[nn.Linear]:
+    return [
+        layer
+        for layer in model.modules()
+        if isinstance(layer, nn.Linear) and layer.weight.dtype == torch.float32
+    ]
+
+
+def _halve(layers: list[nn.Linear]) -> None:
+    for layer in layers:
+        half = layer.weight.detach().to(torch.bfloat16)
+        layer.weight = nn.Parameter(half, requires_grad=False)
