@@ -96,7 +96,9 @@ class TestSecondsAToken:
     def test_all_layers_take_as_long(self, layers):
         assert seconds_a_token(TINY, Use("reward", 64), bf16=False) == 10 + 7 * 3
 
-    @pytest.mark.parametrize(("last", "seconds"), [(2, 10 + 2 * 3 + 5), (7, 10 + 7 * 3)])
+    @pytest.mark.parametrize(
+        ("last", "seconds"), [(2, 10 + 2 * 3 + 5), (7, 10 + 7 * 3)]
+    )
     def test_layers_below_the_adapters_are_only_read(self, layers, last, seconds):
         lora = LORA.model_copy(update={"last_layers": last})
 

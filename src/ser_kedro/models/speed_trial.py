@@ -93,7 +93,7 @@ def _model(config: Any, use: Use) -> Any:
     kind = AutoModelForCausalLM if writes else AutoModelForSequenceClassification
     model: Any = kind.from_config(config, dtype=torch.float32)
     if use.checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     if (adapters := adapter_config(use.lora, _TASKS[writes], model)) is not None:
         model = get_peft_model(model, adapters)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")

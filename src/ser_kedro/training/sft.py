@@ -6,6 +6,7 @@ import logging
 import math
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,9 @@ from ser_kedro.models.last_layers import stop_gradients
 from ser_kedro.models.lora import adapter_config, trained_model
 from ser_kedro.models.memory_use import out_of_memory
 from ser_kedro.models.params import Kind, ModelParams
+from ser_kedro.models.precision import bf16_untried, uses_bf16
 from ser_kedro.models.source import load_start, start_of
+from ser_kedro.models.speed_trial import Use
 from ser_kedro.models.zero3 import is_zero3_enabled
 from ser_kedro.store.references import TableRef
 from ser_kedro.store.tables import read_table, write_table
@@ -94,7 +97,10 @@ def _fine_tune(
     seed: int,
     workspace: Path,
 ) -> tuple[Kind, dict[str, float]]:
-    arguments = _arguments(params, _epochs(pairs, pool, params), seed, workspace)
+    epochs = _epochs(pairs, pool, params)
+    begin = partial(_arguments, params, epochs, seed, workspace)
+    # Where ranks share a model out, they must know before they load it.
+    arguments = begin(bf16_untried(params.precision)) if rank.is_launched() else None
     torch.manual_seed(seed)  # a new pad token's embedding is drawn
     model, tokenizer, kind = load_start(start, pairs, params.max_length, seed)
     if is_zero3_enabled():
@@ -105,6 +111,11 @@ def _fine_tune(
     logger.info("%s: %s", start.name, chosen)
     if chosen.trained:
         encoder = Encoder(tokenizer, params.max_length)
+        if arguments is None:
+            use = Use(
+                "sft", params.max_length, params.lora, params.gradient_checkpointing
+            )
+            arguments = begin(uses_bf16(params.precision, model.config, use))
         model, metrics = _train(
             model, encoder, arguments, pairs, pool, params, workspace
         )
@@ -135,7 +146,9 @@ def _say_unused(start: ModelParams, pairs: TableRef, params: SftParams) -> None:
         )
 
 
-def _arguments(params: SftParams, epochs: float, seed: int, workspace: Path) -> Any:
+def _arguments(
+    params: SftParams, epochs: float, seed: int, workspace: Path, bf16: bool
+) -> Any:
     share = math.ceil(params.batch_size / rank.world_size())
     micro = min(params.micro_batch_size or share, share)
     return training_arguments(
@@ -143,6 +156,7 @@ def _arguments(params: SftParams, epochs: float, seed: int, workspace: Path) -> 
         params,
         workspace,
         seed,
+        bf16=bf16,
         num_train_epochs=epochs,
         per_device_train_batch_size=micro,
         gradient_accumulation_steps=math.ceil(share / micro),
