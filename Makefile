@@ -8,7 +8,7 @@ export HF_HUB_OFFLINE ?= 1
 demo: .venv/ready  ## run self-evolution on the embedded demo
 	$(RUN) self_evolve
 
-demo-real: smollm2  ## the same with SmolLM2 on 800 pairs of HH-RLHF
+demo-real: smollm2  ## the same with SmolLM2 on 1,200 pairs of HH-RLHF
 	$(RUN) self_evolve --env demo_real
 
 test: .venv/ready  ## run the tests

@@ -7,7 +7,7 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-SIZES = {"test": 200, "train": 600}
+SIZES = {"test": 300, "train": 900}
 
 
 def opening(line):
