@@ -29,5 +29,5 @@ class PoolParams(BaseModel):
     top_k: int = Field(0, ge=0, description="0: all tokens")
     top_p: float = Field(1.0, gt=0, le=1, description="1: all tokens")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto is bf16 where the hardware has it, else fp32"
+        "auto", description="auto is the faster one"
     )

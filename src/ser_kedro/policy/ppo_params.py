@@ -128,7 +128,7 @@ class PpoParams(BaseModel):
         " ratio starts at exactly 1",
     )
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="auto is bf16 where the hardware has it, else fp32"
+        "auto", description="auto is the faster one"
     )
     gradient_checkpointing: bool = Field(
         False, description="recompute activations to save memory"
