@@ -23,8 +23,8 @@ class TrainingParams(Params):
         max_length: Tokens of a row, prompt and response together.
         overlong: What happens to a row above ``max_length``: ``truncate`` the prompt
             on the left, or ``drop`` the row. Both are counted.
-        precision: ``fp32``, ``bf16``, or ``auto``: bf16 on a GPU that has it, and on a CPU
-            where a timed trial finds it faster; labelling is tried by itself.
+        precision: ``fp32``, ``bf16``, or ``auto``: bf16 on a GPU that has it, and on a
+            CPU where a timed trial finds it faster; labelling is tried by itself.
         gradient_checkpointing: Recompute activations to save memory.
         lora: Train adapters; ``None`` trains every weight.
         keep_adapter: Keep the adapters in a folder ``adapter`` beside the model, into
