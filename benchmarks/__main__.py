@@ -18,9 +18,12 @@ from benchmarks.pairs import ROOT, prepare
 # In the order of the page.
 NAMES = (
     "training",
+    "smollm2",
+    "smollm2_ladder",
     "losses",
     "accuracy",
     "labelling",
+    "smollm2_labelling",
     "million",
     "reuse",
     "ppo",
