@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterable
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from benchmarks import pairs, training
 from benchmarks import smollm2_pairs as smollm2
 from benchmarks.child import arguments, hand_back, stopwatch, watch_memory
 from benchmarks.common import Figures, Result, Row, column, compared, take_turns
-from benchmarks.flops import matrix_rate, seen_packed, training_flops
+from benchmarks.flops import matrix_rate
+from benchmarks.tokens import needed_flops, our_tokens, padded
+
+if TYPE_CHECKING:
+    from ser_kedro.models.encode import EncodedPair
 
 # Pairs of a forward pass of theirs; a step of 16 is gradient accumulation.
 PASSES = {"trl": 8, "trl_grouped": 4, "flash_pref": 4, "trl_grouped16": 16}
@@ -85,13 +92,6 @@ def _speed(figures: dict[str, list[Figures]], way: str, kind: str) -> float:
     return median(column(figures[f"{way}_{kind}"], "pairs_per_second"))
 
 
-def needed_flops(rows: Any) -> float:
-    """Return the operations that training on a packed pair needs, on average."""
-    sizes = smollm2.lengths(rows)
-    seen = sum(seen_packed(*map(int, row)) for row in sizes)
-    return training_flops(smollm2.SIZE, int(sizes.sum()), seen) / len(sizes)
-
-
 def _text(figures: dict[str, list[Figures]]) -> str:
     rounds = len(figures["ours_fp32"])
     everything = smollm2.everything()
@@ -107,7 +107,12 @@ def _text(figures: dict[str, list[Figures]]) -> str:
         + " |"
         for way in WAYS["bf16"]
     )
-    needed = needed_flops(drawn)
+    sizes = smollm2.lengths(drawn)
+    needed = needed_flops(smollm2.SIZE, sizes)
+    some, every = _tokens(drawn, range(len(drawn))), _tokens(everything)
+    counts = "\n".join(
+        f"| {name} | {some[name]:.0f} | {every[name]:.0f} |" for name in some
+    )
     rates = "\n".join(_rate(figures, kind, needed) for kind in WAYS)
     return f"""\
 SmolLM2-135M-Instruct with a reward head: 30 layers x 576, 9 heads that share 3 of keys
@@ -132,6 +137,13 @@ row of the table above. Pairs a second:
 |---|---|{"---|" * len(WAYS)}
 {speeds}
 
+Tokens a pair, padding included. So few pairs lack the longest, which all rows of a
+random batch are padded to: the default is dearer among all pairs than here.
+
+| batches | of these pairs | of all pairs |
+|---|---|---|
+{counts}
+
 How close to the machine: the matrix products of packed training need {needed / 1e9:.0f}
 GFLOP a pair (real tokens only, keys that are seen only; backward twice forward).
 
@@ -154,6 +166,26 @@ installed here) it takes its plain path: the prompt is shared in the linear laye
 attention reads whole padded rows. It was not measured on a GPU. Others report for
 prompt sharing in DPO (Wang and Hegde, 2024, arXiv:2410.20305) 1.41x on HH-RLHF and
 1.17x on UltraFeedback over packed rows with FlashAttention-3."""
+
+
+def _tokens(
+    rows: list[EncodedPair], grouped: Iterable[int] | None = None
+) -> dict[str, float]:
+    """Return padded tokens a pair; ``grouped`` is TRL's order, where it is known."""
+    costs = np.array(smollm2.longest(rows))
+    shuffled = [np.random.default_rng(i).permutation(len(rows)) for i in range(20)]
+    random = np.mean([padded(costs, order, 2, PASSES["trl"]) for order in shuffled])
+    by_length = smollm2.grouped(rows, 0) if grouped is None else grouped
+    return {
+        f"random, {PASSES['trl']} pairs a pass (TRL's default)": float(random),
+        f"grouped by length, {PASSES['trl_grouped']} pairs a pass (TRL)": padded(
+            costs, by_length, 2, PASSES["trl_grouped"]
+        ),
+        "packed and grouped (ours)": our_tokens(
+            training.MICROBATCH_TOKENS, sizes=smollm2.lengths(rows)
+        ),
+        "packed, without padding": float(smollm2.lengths(rows).sum(1).mean()),
+    }
 
 
 def _rate(figures: dict[str, list[Figures]], kind: str, needed: float) -> str:

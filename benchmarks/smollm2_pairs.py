@@ -106,17 +106,21 @@ def drawn(seed: int) -> list[int]:
     from long to short: grouping within so few pairs would pad more than it does among
     all of them.
     """
-    import torch
-    from transformers.trainer_pt_utils import LengthGroupedSampler
-
-    rows = everything()
-    torch.manual_seed(seed)
-    order = list(LengthGroupedSampler(pairs.BATCH_SIZE, lengths=longest(rows)))
+    order = grouped(everything(), seed)
     # One stretch of 50 batches, sorted by length as a whole.
     stretch = np.array(order[: 50 * pairs.BATCH_SIZE]).reshape(50, -1)
     places = ((np.arange(STEPS) + 0.5) / STEPS * 50).astype(int)
     chosen: list[int] = stretch[places].flatten().tolist()
     return chosen
+
+
+def grouped(rows: Sequence[EncodedPair], seed: int) -> list[int]:
+    """Return the order in which transformers reads pairs grouped by length."""
+    import torch
+    from transformers.trainer_pt_utils import LengthGroupedSampler
+
+    torch.manual_seed(seed)
+    return list(LengthGroupedSampler(pairs.BATCH_SIZE, lengths=longest(rows)))
 
 
 def lengths(rows: Sequence[EncodedPair]) -> np.ndarray:
