@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
@@ -95,8 +95,7 @@ def _speed(figures: dict[str, list[Figures]], way: str, kind: str) -> float:
 def _text(figures: dict[str, list[Figures]]) -> str:
     rounds = len(figures["ours_fp32"])
     everything = smollm2.everything()
-    picks = [i for seed in range(rounds) for i in smollm2.drawn(seed)]
-    drawn = [everything[i] for i in picks]
+    drawn = [everything[i] for seed in range(rounds) for i in smollm2.drawn(seed)]
     means = ", ".join(f"{n:.0f}" for n in smollm2.lengths(everything).mean(0))
     speeds = "\n".join(
         f"| {way} | {PASSES.get(way, '')} | "
@@ -107,12 +106,8 @@ def _text(figures: dict[str, list[Figures]]) -> str:
         + " |"
         for way in WAYS["bf16"]
     )
-    sizes = smollm2.lengths(drawn)
-    needed = needed_flops(smollm2.SIZE, sizes)
-    some, every = _tokens(drawn, range(len(drawn))), _tokens(everything)
-    counts = "\n".join(
-        f"| {name} | {some[name]:.0f} | {every[name]:.0f} |" for name in some
-    )
+    needed = needed_flops(smollm2.SIZE, smollm2.lengths(drawn))
+    counts = "\n".join(_counts(everything, rounds))
     rates = "\n".join(_rate(figures, kind, needed) for kind in WAYS)
     return f"""\
 SmolLM2-135M-Instruct with a reward head: 30 layers x 576, 9 heads that share 3 of keys
@@ -121,12 +116,21 @@ pairs of HH-RLHF in its own chat template, rows of at most {pairs.MAX_LENGTH} to
 average prompt, chosen and rejected have {means}), no gradient checkpointing. bf16 is
 autocast over fp32 weights, `bf16=True` in all trainers.
 
-Repetitions: {rounds}. All contenders of a repetition train on the same {smollm2.PAIRS}
-pairs: {smollm2.STEPS} batches out of a stretch of 50 that transformers'
-`LengthGroupedSampler` sorts, evenly from long to short. "Grouped by length" reads just
-these batches in order, as `group_by_length` would among all pairs (within so few the
-sampler would group nothing); the default reads the pairs shuffled; ours plans its own
-steps out of them, and reads at most {training.MICROBATCH_TOKENS} tokens a pass.
+Repetitions: {rounds}, of {smollm2.STEPS} steps each. How long pairs are decides how
+fast they are. Grouped by length, all contenders of a repetition read the same
+{smollm2.PAIRS} pairs: {smollm2.STEPS} batches out of a stretch of 50 that transformers'
+`LengthGroupedSampler` sorts, evenly from long to short, in the order of
+`group_by_length` among all pairs (within so few the sampler would group nothing); ours
+plans its own steps out of them, and reads at most {training.MICROBATCH_TOKENS} tokens a
+pass. These pairs lack the longest, to which most random batches are padded; so TRL's
+default reads {smollm2.PAIRS} random pairs of all, a stretch that is padded as the
+average one is. The table of the section "Packing and sharing apart" has random batches
+of the same pairs. Tokens a pair, padding included:
+
+| batches | here | among all pairs |
+|---|---|---|
+{counts}
+
 TRL takes {PASSES["trl"]} pairs a pass by default (`per_device_train_batch_size` of
 transformers); a step of {pairs.BATCH_SIZE} is made of passes by gradient accumulation.
 Grouped by length {PASSES["trl_grouped"]} pairs a pass were tried against all
@@ -136,13 +140,6 @@ row of the table above. Pairs a second:
 | contender | pairs a pass | {" | ".join(WAYS)} |
 |---|---|{"---|" * len(WAYS)}
 {speeds}
-
-Tokens a pair, padding included. So few pairs lack the longest, which all rows of a
-random batch are padded to: the default is dearer among all pairs than here.
-
-| batches | of these pairs | of all pairs |
-|---|---|---|
-{counts}
 
 How close to the machine: the matrix products of packed training need {needed / 1e9:.0f}
 GFLOP a pair (real tokens only, keys that are seen only; backward twice forward).
@@ -168,24 +165,30 @@ prompt sharing in DPO (Wang and Hegde, 2024, arXiv:2410.20305) 1.41x on HH-RLHF 
 1.17x on UltraFeedback over packed rows with FlashAttention-3."""
 
 
-def _tokens(
-    rows: list[EncodedPair], grouped: Iterable[int] | None = None
-) -> dict[str, float]:
-    """Return padded tokens a pair; ``grouped`` is TRL's order, where it is known."""
-    costs = np.array(smollm2.longest(rows))
-    shuffled = [np.random.default_rng(i).permutation(len(rows)) for i in range(20)]
-    random = np.mean([padded(costs, order, 2, PASSES["trl"]) for order in shuffled])
-    by_length = smollm2.grouped(rows, 0) if grouped is None else grouped
-    return {
-        f"random, {PASSES['trl']} pairs a pass (TRL's default)": float(random),
-        f"grouped by length, {PASSES['trl_grouped']} pairs a pass (TRL)": padded(
-            costs, by_length, 2, PASSES["trl_grouped"]
-        ),
-        "packed and grouped (ours)": our_tokens(
-            training.MICROBATCH_TOKENS, sizes=smollm2.lengths(rows)
-        ),
-        "packed, without padding": float(smollm2.lengths(rows).sum(1).mean()),
+def _counts(everything: list[EncodedPair], rounds: int) -> Iterator[str]:
+    """Yield lines of the padded tokens a pair, here and among all pairs."""
+    costs = np.array(smollm2.longest(everything))
+    orders = {
+        "trl": np.random.default_rng(0).permutation(len(costs)),
+        "trl_grouped": smollm2.grouped(everything, 0),
     }
+    names = {
+        "trl": "random (TRL's default)",
+        "trl_grouped": "grouped by length (TRL, flash-pref's attention)",
+        "ours": "packed and grouped (ours)",
+    }
+    for way, name in names.items():
+        read = [picks(way, seed) for seed in range(rounds)]
+        if way == "ours":
+            sizes = smollm2.lengths(everything)
+            limit = training.MICROBATCH_TOKENS
+            here = np.mean([our_tokens(limit, sizes=sizes[one]) for one in read])
+            among_all = our_tokens(limit, sizes=sizes)
+        else:
+            size = PASSES[way]
+            here = np.mean([padded(costs, one, 2, size) for one in read])
+            among_all = padded(costs, orders[way], 2, size)
+        yield f"| {name} | {here:.0f} | {among_all:.0f} |"
 
 
 def _rate(figures: dict[str, list[Figures]], kind: str, needed: float) -> str:
@@ -204,18 +207,25 @@ def _install() -> None:
     partial.rename(FOLDER)
 
 
+def picks(way: str, seed: int) -> list[int]:
+    """Return the pairs that a contender reads in a repetition, in their order."""
+    if way == "trl":
+        return smollm2.typical(seed, PASSES[way])
+    return smollm2.drawn(seed)
+
+
 def make(way: str, seed: int, **options: Any) -> Any:
     """Return a contender's trainer over the pairs of a repetition."""
     everything = smollm2.everything()
-    rows = [everything[i] for i in smollm2.drawn(seed)]
+    rows = [everything[i] for i in picks(way, seed)]
     if way == "flash_pref":
         return _flash_pref(rows, seed, options)
     given = (smollm2.new_model(), seed)
     words = smollm2.tokenizer()
     if way == "ours":
         return training.ours(*given, smollm2.split(rows), words, **options)
-    if way != "trl":
-        options["train_sampling_strategy"] = "sequential"
+    # The pairs are in the order of the sampler among all pairs already.
+    options["train_sampling_strategy"] = "sequential"
     return training.theirs(*given, smollm2.whole(rows), words, **options)
 
 

@@ -100,7 +100,7 @@ def everything() -> list[EncodedPair]:
 
 
 def drawn(seed: int) -> list[int]:
-    """Return which pairs a repetition works through, the same for all contenders.
+    """Return which pairs a repetition works through, the same for contenders.
 
     They are whole batches as TRL groups them by length among all pairs, spread evenly
     from long to short: grouping within so few pairs would pad more than it does among
@@ -111,6 +111,25 @@ def drawn(seed: int) -> list[int]:
     stretch = np.array(order[: 50 * pairs.BATCH_SIZE]).reshape(50, -1)
     places = ((np.arange(STEPS) + 0.5) / STEPS * 50).astype(int)
     chosen: list[int] = stretch[places].flatten().tolist()
+    return chosen
+
+
+def typical(seed: int, size: int) -> list[int]:
+    """Return random pairs, as many, that are padded as random ones among all pairs are.
+
+    What ``drawn`` gives lacks the longest pairs, to which most random batches are
+    padded, so that it would cost random batches too little.
+
+    Args:
+        seed: Draws the order.
+        size: Pairs of a pass.
+    """
+    costs = np.array(longest(everything()))
+    order = np.random.default_rng(seed).permutation(len(costs))
+    stretches = order[: len(order) // PAIRS * PAIRS].reshape(-1, PAIRS)
+    padded = [costs[s].reshape(-1, size).max(1).mean() for s in stretches]
+    nearest = np.abs(np.array(padded) - np.mean(padded)).argmin()
+    chosen: list[int] = stretches[nearest].tolist()
     return chosen
 
 
