@@ -18,7 +18,8 @@ def forward_flops(size: Size, tokens: int, seen: int) -> int:
         seen: Pairs of a query and a key that it sees, over all rows.
     """
     h, i = size.hidden, size.intermediate
-    projections = 2 * (4 * h * h + 3 * h * i)
+    kv = h * (size.kv_heads or size.heads) // size.heads
+    projections = 2 * (2 * h * h + 2 * h * kv + 3 * h * i)
     scores = 2 * 2 * h  # queries with keys, and weights with values
     return size.layers * (tokens * projections + seen * scores)
 
@@ -40,12 +41,22 @@ def _triangle(n: int) -> int:
     return n * (n + 1) // 2
 
 
-def matrix_rate(rows: int = 4096, inner: int = 1024, seconds: float = 3.0) -> float:
-    """Return the operations a second of a plain product of matrices in fp32."""
+def matrix_rate(
+    rows: int = 4096, inner: int = 1024, seconds: float = 3.0, kind: str = "fp32"
+) -> float:
+    """Return the operations a second of a plain product of matrices.
+
+    Args:
+        rows: Of the first matrix, which has ``inner`` columns.
+        inner: Rows and columns of the second.
+        seconds: How long to measure.
+        kind: ``fp32`` or ``bf16``.
+    """
     import torch
 
-    a, b = torch.randn(rows, inner), torch.randn(inner, inner)
-    out = torch.empty(rows, inner)
+    dtype = torch.bfloat16 if kind == "bf16" else torch.float32
+    a, b = torch.randn(rows, inner).to(dtype), torch.randn(inner, inner).to(dtype)
+    out = torch.empty(rows, inner, dtype=dtype)
     torch.mm(a, b, out=out)
     count, start = 0, clock()
     while (spent := clock() - start) < seconds:

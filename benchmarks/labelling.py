@@ -12,6 +12,7 @@ from benchmarks.common import Result, column, compared, limited, take_turns
 
 PAIRS = 300
 BATCH_SIZE = 50
+CONTENDER = f'pipeline("text-classification", batch_size={BATCH_SIZE})'
 # Tokens of a forward pass; see the section on settings.
 SCORE_TOKENS = 1024
 
@@ -25,14 +26,13 @@ def measure() -> Result:
         for one, other in zip(mine, pipelines, strict=True)
         for a, b in zip(one["labels"], other["labels"], strict=True)
     ]
-    contender = f'pipeline("text-classification", batch_size={BATCH_SIZE})'
     speeds = (column(rows, "pairs_per_second") for rows in (mine, pipelines))
     return Result(
         [
-            compared("labelling speed", contender, "pairs/s", *speeds, ">= 4"),
+            compared("labelling speed", CONTENDER, "pairs/s", *speeds, ">= 4"),
             limited(
                 "labels, largest difference of σ(reward)",
-                contender,
+                CONTENDER,
                 "probability",
                 [max(gaps)],
                 "<= 0.0001",
@@ -50,26 +50,41 @@ def measure() -> Result:
     )
 
 
-def label_ours(model: Any, rows: list[Any]) -> list[float]:
-    """Return σ(reward) of all responses, pair by pair."""
+def label_ours(
+    model: Any,
+    rows: list[Any],
+    words: Any = None,
+    tokens: int = SCORE_TOKENS,
+    *,
+    bf16: bool = False,
+) -> list[float]:
+    """Return σ(reward) of all responses, pair by pair.
+
+    Args:
+        model: The reward model.
+        rows: Pairs as text.
+        words: Its tokenizer; ``None``: that of the made-up models.
+        tokens: Of a forward pass.
+        bf16: As in ``Scorer``.
+    """
     import torch
 
     from ser_kedro.models import pack
     from ser_kedro.models.encode import Encoder
     from ser_kedro.models.scorer import Scorer
 
-    encoder = Encoder(pairs.tokenizer(), pairs.MAX_LENGTH)
-    scorer = Scorer(model, encoder, pack.enable(model), SCORE_TOKENS)
+    encoder = Encoder(words or pairs.tokenizer(), pairs.MAX_LENGTH)
+    scorer = Scorer(model, encoder, pack.enable(model), tokens, bf16)
     rewards = scorer.rewards(encoder.pairs(*zip(*rows, strict=True)))
     labels: list[float] = torch.tensor(rewards).sigmoid().flatten().tolist()
     return labels
 
 
-def label_pipeline(model: Any, texts: list[str]) -> list[float]:
+def label_pipeline(model: Any, texts: list[str], words: Any = None) -> list[float]:
     """Return the same by the pipeline."""
     from transformers import pipeline
 
-    words = pairs.tokenizer()
+    words = words or pairs.tokenizer()
     # The script's own setting cuts texts on the right; ours cuts prompts on the left.
     words.truncation_side = "left"
     classify = pipeline("text-classification", model=model, tokenizer=words)
@@ -83,11 +98,11 @@ def label_pipeline(model: Any, texts: list[str]) -> list[float]:
     return [answer["score"] for answer in answers]
 
 
-def texts_of(rows: list[Any]) -> list[str]:
+def texts_of(rows: list[Any], words: Any = None) -> list[str]:
     """Return the whole text of each response, with its closing eos."""
     from ser_kedro.models.encode import Encoder
 
-    encoder = Encoder(pairs.tokenizer(), pairs.MAX_LENGTH)
+    encoder = Encoder(words or pairs.tokenizer(), pairs.MAX_LENGTH)
     return [
         encoder.text(prompt, response)
         for prompt, *responses in rows

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from benchmarks.common import Result, Row
+
+# Ends the name of a result by the wall clock, beside one by processor time.
+WALL = "@wall"
 
 _HEAD = """\
 # Benchmarks
@@ -64,8 +67,16 @@ def _section(name: str, result: Result) -> str:
     lines = [row.name for row in result.rows]
     title = result.title or " / ".join(dict.fromkeys(lines))
     measured = "; ".join(f"{key}: {value}" for key, value in result.run.items())
-    command = f"Command: `python -m benchmarks {name}`. {measured}."
+    command, wall = name.removesuffix(WALL), name.endswith(WALL)
+    words = f"python -m benchmarks{' --wall' if wall else ''} {command}"
+    command = f"Command: `{words}`. {measured}."
     return f"## {title}\n\n{result.text}\n\n{command}\n"
+
+
+def on_the_wall(result: Result) -> Result:
+    """Return a result whose lines say that the wall clock counted."""
+    rows = [replace(row, name=f"{row.name}, wall clock") for row in result.rows]
+    return replace(result, rows=rows)
 
 
 def _number(value: float) -> str:

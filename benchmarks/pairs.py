@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ class Size:
     hidden: int = 256
     intermediate: int = 688
     heads: int = 4
+    kv_heads: int | None = None  # of keys and values, where they are fewer
 
     def __str__(self) -> str:
         """Name it."""
@@ -80,8 +82,8 @@ def prepare() -> None:
     for part, pairs in rows.items():
         encoded = encoder.pairs(*zip(*pairs, strict=True))
         useful = [pair for pair in encoded if not pair.equal]
-        Dataset.from_dict(_split(useful)).save_to_disk(str(BUILD / part))
-        Dataset.from_dict(_whole(useful)).save_to_disk(str(BUILD / f"{part}_whole"))
+        Dataset.from_dict(split(useful)).save_to_disk(str(BUILD / part))
+        Dataset.from_dict(whole(useful)).save_to_disk(str(BUILD / f"{part}_whole"))
         (BUILD / f"{part}.json").write_text(json.dumps(pairs), "utf-8")
     tokenizer.save_pretrained(BUILD / "tokenizer")
 
@@ -91,16 +93,18 @@ def _row(pair: Any) -> tuple[list[dict[str, str]], str, str]:
     return turns, pair.chosen, pair.rejected
 
 
-def _split(pairs: list[EncodedPair]) -> dict[str, list[Any]]:
+def split(pairs: Sequence[EncodedPair]) -> dict[str, list[Any]]:
+    """Return the columns that our trainer reads."""
     columns: dict[str, list[Any]] = {
         "prompt_ids": [pair.prompt for pair in pairs],
         "chosen_ids": [pair.a for pair in pairs],
         "rejected_ids": [pair.b for pair in pairs],
     }
-    return {**columns, **dict.fromkeys(("weight", "soft_label"), [1.0] * len(pairs))}
+    said = {"weight": 1.0, "soft_label": 1.0, "margin": 0.0}
+    return columns | {name: [value] * len(pairs) for name, value in said.items()}
 
 
-def _whole(pairs: list[EncodedPair]) -> dict[str, list[Any]]:
+def whole(pairs: Sequence[EncodedPair]) -> dict[str, list[Any]]:
     """Return the columns that TRL reads; ``length`` is for its sampler."""
     return {
         "chosen_ids": [pair.prompt + pair.a for pair in pairs],

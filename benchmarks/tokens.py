@@ -35,24 +35,29 @@ def tokens_per_pair(max_tokens_per_microbatch: int) -> dict[str, float]:
     shuffled = torch.randperm(len(sizes)).tolist()
     grouped = list(LengthGroupedSampler(pairs.BATCH_SIZE, lengths=whole.tolist()))
     return {
-        "random, padded (TRL's default)": _padded(whole, shuffled, 2),
-        "grouped by length (TRL)": _padded(whole, grouped, 2),
-        "packed, random": _padded(sizes.sum(1), shuffled, 1),
+        "random, padded (TRL's default)": padded(whole, shuffled, 2),
+        "grouped by length (TRL)": padded(whole, grouped, 2),
+        "packed, random": padded(sizes.sum(1), shuffled, 1),
         "packed and grouped (ours)": our_tokens(max_tokens_per_microbatch),
     }
 
 
-def our_tokens(max_tokens_per_microbatch: int, megabatch: int | None = None) -> float:
+def our_tokens(
+    max_tokens_per_microbatch: int,
+    megabatch: int | None = None,
+    sizes: np.ndarray | None = None,
+) -> float:
     """Return padded tokens a pair in the steps that ``PairSteps`` plans.
 
     Args:
         max_tokens_per_microbatch: Tokens of a forward pass.
         megabatch: Steps that are sorted by length together; ``None``: as they are.
+        sizes: As ``lengths`` gives them; ``None``: those of all pairs.
     """
     from ser_kedro.models import pack
     from ser_kedro.training import batches
 
-    costs = lengths().sum(1)
+    costs = (lengths() if sizes is None else sizes).sum(1)
     with patch.object(batches, "MEGABATCH", megabatch or batches.MEGABATCH):
         steps = batches.plan_steps(costs, pairs.BATCH_SIZE, 1, seed=0)
     read = 0
@@ -62,17 +67,32 @@ def our_tokens(max_tokens_per_microbatch: int, megabatch: int | None = None) -> 
     return read / steps.size
 
 
-def needed_flops(size: pairs.Size) -> float:
-    """Return the operations that training on a packed pair needs, on average."""
-    sizes = lengths()
+def padded(
+    costs: np.ndarray,
+    order: Iterable[int],
+    copies: int,
+    batch_size: int = pairs.BATCH_SIZE,
+) -> float:
+    """Return padded tokens a pair of batches in some order.
+
+    Args:
+        costs: Tokens of the longest row of each pair.
+        order: Of the pairs.
+        copies: Rows of a pair.
+        batch_size: Pairs that are padded to one length.
+    """
+    ordered = costs[list(order)]
+    batches = [ordered[i : i + batch_size] for i in range(0, len(ordered), batch_size)]
+    return copies * sum(b.max() * len(b) for b in batches) / len(ordered)
+
+
+def needed_flops(size: pairs.Size, sizes: np.ndarray | None = None) -> float:
+    """Return the operations that training on a packed pair needs, on average.
+
+    Args:
+        size: Of the model.
+        sizes: As ``lengths`` gives them; ``None``: those of all pairs.
+    """
+    sizes = lengths() if sizes is None else sizes
     seen = sum(seen_packed(*map(int, row)) for row in sizes)
     return training_flops(size, int(sizes.sum()), seen) / len(sizes)
-
-
-def _padded(costs: np.ndarray, order: Iterable[int], copies: int) -> float:
-    ordered = costs[list(order)]
-    batches = [
-        ordered[i : i + pairs.BATCH_SIZE]
-        for i in range(0, len(ordered), pairs.BATCH_SIZE)
-    ]
-    return copies * sum(b.max() * len(b) for b in batches) / len(ordered)

@@ -37,15 +37,17 @@ def options(seed: int) -> dict[str, Any]:
     }
 
 
-def ours(model: Any, seed: int, **changes: Any) -> Any:
-    """Return our trainer over the pairs."""
+def ours(
+    model: Any, seed: int, rows: Any = None, words: Any = None, **changes: Any
+) -> Any:
+    """Return our trainer over the pairs, or over ``rows`` of another tokenizer."""
     from trl import RewardConfig
 
     from ser_kedro.models import pack
     from ser_kedro.training.batches import PairSteps
     from ser_kedro.training.reward_trainer import SerRewardTrainer
 
-    words, rows = pairs.tokenizer(), pairs.load("train")
+    rows, words = rows or pairs.load("train"), words or pairs.tokenizer()
     packing = pack.enable(model)
     return SerRewardTrainer(
         model=model,
@@ -65,15 +67,17 @@ def ours(model: Any, seed: int, **changes: Any) -> Any:
     )
 
 
-def theirs(model: Any, seed: int, rows: Any = None, **changes: Any) -> Any:
+def theirs(
+    model: Any, seed: int, rows: Any = None, words: Any = None, **changes: Any
+) -> Any:
     """Return TRL's trainer over the same pairs, or over ``rows``."""
     from trl import RewardConfig, RewardTrainer
 
     return RewardTrainer(
         model=model,
         args=RewardConfig(**{**options(seed), **changes}),
-        train_dataset=pairs.load("train_whole") if rows is None else rows,
-        processing_class=pairs.tokenizer(),
+        train_dataset=rows or pairs.load("train_whole"),
+        processing_class=words or pairs.tokenizer(),
     )
 
 

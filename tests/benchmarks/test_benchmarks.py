@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,26 +9,28 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForSequenceClassification
 
-from benchmarks import common, pairs
+from benchmarks import common, pairs, smollm2_ladder
 from benchmarks.child import MARK
 from benchmarks.common import Result, Row, compared, limited
 from benchmarks.flops import forward_flops, seen_packed, training_flops
 from benchmarks.page import from_json, render_json, render_page, to_json
+from ser_kedro.models import pack
+from ser_kedro.models.encode import EncodedPair
 
 SIZE = pairs.Size(layers=2, hidden=64, intermediate=172, heads=4)
+GROUPED = replace(SIZE, kv_heads=2)  # as in SmolLM2
 KEYS = "name contender unit ours theirs ratio low high target met".split()
 
 
-@pytest.fixture
-def model():
+def make_model(size):
     return LlamaForSequenceClassification(
         LlamaConfig(
             vocab_size=100,
-            hidden_size=SIZE.hidden,
-            intermediate_size=SIZE.intermediate,
-            num_hidden_layers=SIZE.layers,
-            num_attention_heads=SIZE.heads,
-            num_key_value_heads=SIZE.heads,
+            hidden_size=size.hidden,
+            intermediate_size=size.intermediate,
+            num_hidden_layers=size.layers,
+            num_attention_heads=size.heads,
+            num_key_value_heads=size.kv_heads or size.heads,
             num_labels=1,
             pad_token_id=0,
             attn_implementation="eager",
@@ -36,7 +39,9 @@ def model():
 
 
 class TestFlops:
-    def test_agree_with_torchs_own_count(self, model):
+    @pytest.mark.parametrize("size", [SIZE, GROUPED])
+    def test_agree_with_torchs_own_count(self, size):
+        model = make_model(size)
         rows, length = 3, 40
         ids = torch.randint(1, 100, (rows, length))
         with FlopCounterMode(display=False) as forward:
@@ -44,7 +49,7 @@ class TestFlops:
         with FlopCounterMode(display=False) as backward:
             reward.backward()
         # Attention spelt out computes the keys that the mask hides too.
-        counts = SIZE, rows * length, rows * length * length
+        counts = size, rows * length, rows * length * length
 
         ours = forward_flops(*counts)
         assert ours == pytest.approx(forward.get_total_flops(), rel=0.02)
@@ -57,6 +62,24 @@ class TestFlops:
         before = order[None] <= order[:, None]
         own = segments[None] == segments[:, None]
         assert seen_packed(5, 3, 4) == (before & (own | (segments[None] == 0))).sum()
+
+
+class TestLadder:
+    @pytest.mark.parametrize("way", smollm2_ladder.WAYS[1:], ids=lambda way: way.name)
+    def test_all_ways_give_the_rewards_of_padded_rows(self, way):
+        torch.manual_seed(0)
+        model = make_model(GROUPED).eval()
+        assert pack.enable(model).exact
+        rows = [
+            EncodedPair([5, 6, 7, 8, 9], [10, 11], [12, 13, 14], overlong=False),
+            EncodedPair([20, 21], [22, 23, 24, 25], [26], overlong=False),
+        ]
+        with torch.no_grad():
+            rewards, tokens = way.rewards(model, rows)
+            plain, most = smollm2_ladder.padded(model, rows)
+        assert rewards.shape == (2, 2)
+        torch.testing.assert_close(rewards, plain, atol=1e-6, rtol=1e-5)
+        assert tokens <= most
 
 
 class TestRow:
