@@ -161,7 +161,7 @@ class TestAReadyRewardModel:
         assert same(weights(ready, kind), weights(model.location, kind))
         said = "SFT is skipped: a reward model is kept with its head"
         assert f"{ready}: {said}" in caplog.text
-        assert "the 8 pairs of the SFT part are not used" in caplog.text
+        assert "pairs of the SFT part that are not used: 8;" in caplog.text
 
     def seed(self, tune, ready, labeled, validation, params=REWARD):
         return train_seed(tune(ready), labeled, validation, params, 0, INLINE)

@@ -133,7 +133,7 @@ def _fine_tune(
 
 def _say_unused(start: ModelParams, pairs: TableRef, params: SftParams) -> None:
     logger.info(
-        "%s: the %s pairs of the SFT part are not used; with a smaller"
+        "%s: pairs of the SFT part that are not used: %s; with a smaller"
         " data_split.sft_share the reward model gets more of them",
         start.name,
         f"{pairs.rows:,}",
