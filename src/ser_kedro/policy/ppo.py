@@ -30,10 +30,10 @@ from ser_kedro.errors import DataError, ParameterError, PolicyError
 from ser_kedro.models.calibration import Calibration
 from ser_kedro.models.encode import Encoder, Messages
 from ser_kedro.models.half import bf16_linears, hold_bf16
+from ser_kedro.models.heap import keep_freed_memory
 from ser_kedro.policy.actor_critic import ActorCritic, precision
 from ser_kedro.policy.batch import Batch, collate
 from ser_kedro.policy.generate import ends_of, sample
-from ser_kedro.policy.heap import keep_freed_memory
 from ser_kedro.policy.ppo_checkpoint import Folder, HeldOut, Progress
 from ser_kedro.policy.ppo_params import PpoParams
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from trl import RewardTrainer
 
 from ser_kedro.errors import ModelError
+from ser_kedro.models.heap import keep_freed_memory
 from ser_kedro.models.memory_use import out_of_memory
 from ser_kedro.training.batches import SAID, PairSteps, Shard
 from ser_kedro.training.losses import pair_losses
@@ -39,6 +40,7 @@ class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         **kwargs: Any,
     ) -> None:
         """Take what ``RewardTrainer`` takes, the steps of a process, and the loss."""
+        keep_freed_memory()
         super().__init__(**kwargs)
         shard = Shard(self.accelerator.process_index, self.accelerator.num_processes)
         self.steps = steps(shard)

@@ -11,6 +11,8 @@ from datasets import Dataset, concatenate_datasets
 from torch.utils.data import DataLoader, Sampler
 from trl import SFTTrainer
 
+from ser_kedro.models.heap import keep_freed_memory
+
 # What the trainer's loss ignores.
 NO_LOSS = -100
 
@@ -74,6 +76,7 @@ class SerSftTrainer(SFTTrainer):  # type: ignore[misc]
 
     def __init__(self, *, batch_size: int, **kwargs: Any) -> None:
         """Take what ``SFTTrainer`` takes, and the rows of a step."""
+        keep_freed_memory()
         super().__init__(**kwargs)
         self.batch_size = batch_size
 
