@@ -70,7 +70,7 @@ def compare(kind: str, what: str) -> Result:
         f"{_NOTES[kind]} A sample is a prompt with its answer. TRL {TRL} (from its "
         "wheel, in a folder of its own) runs on the same torch, transformers, "
         "peft and accelerate as ours. Ours tells the C library to keep freed memory "
-        "(`policy/heap.py`); TRL runs as it comes.",
+        "(`models/heap.py`); TRL runs as it comes.",
     )
 
 
