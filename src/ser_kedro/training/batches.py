@@ -75,7 +75,8 @@ class PairSteps(Dataset):
             pad_token_id,
         )
         prompt, chosen, rejected = (
-            _sizes(rows, name) for name in ("prompt_ids", "chosen_ids", "rejected_ids")
+            column_lengths(rows, name)
+            for name in ("prompt_ids", "chosen_ids", "rejected_ids")
         )
         self.packed_tokens = prompt + chosen + rejected
         self.plain_tokens = 2 * (prompt + np.maximum(chosen, rejected))
@@ -193,7 +194,8 @@ def plan_steps(
     return np.concatenate(planned)
 
 
-def _sizes(rows: Any, column: str) -> np.ndarray:
+def column_lengths(rows: Any, column: str) -> np.ndarray:
+    """Return the lengths of a column of lists of a ``datasets.Dataset``, ``(n,)``."""
     lengths = [
         batch.column(0).value_lengths().to_numpy()
         for batch in rows.data.table.select([column]).to_batches()

@@ -29,6 +29,7 @@ from ser_kedro.models.zero3 import is_zero3_enabled
 from ser_kedro.store.references import TableRef
 from ser_kedro.store.tables import read_table, write_table
 from ser_kedro.training.arguments import training_arguments
+from ser_kedro.training.batches import column_lengths
 from ser_kedro.training.micro_batches import tokens_that_fit
 from ser_kedro.training.params import SftParams
 from ser_kedro.training.run import train
@@ -228,7 +229,7 @@ def _smaller(rows: int) -> ModelError:
 def _fit_memory(model: Any, rows: Dataset, arguments: Any, *, adapted: bool) -> None:
     """Let a forward pass have as many rows as the memory holds, up to all of a step."""
     model.to(arguments.device)
-    longest = max(map(len, rows["input_ids"]))
+    longest = int(column_lengths(rows, "input_ids").max())
 
     def loss(copies: int) -> torch.Tensor:
         ids = torch.full((copies, longest), 1, device=arguments.device)
