@@ -50,34 +50,24 @@ def measure() -> Result:
     )
 
 
-def label_ours(
-    model: Any,
-    rows: list[Any],
-    words: Any = None,
-    tokens: int = SCORE_TOKENS,
-    *,
-    bf16: bool = False,
-) -> list[float]:
-    """Return σ(reward) of all responses, pair by pair.
-
-    Args:
-        model: The reward model.
-        rows: Pairs as text.
-        words: Its tokenizer; ``None``: that of the made-up models.
-        tokens: Of a forward pass.
-        bf16: As in ``Scorer``.
-    """
+def label_ours(scorer: Any, rows: list[Any]) -> list[float]:
+    """Return σ(reward) of all responses, pair by pair."""
     import torch
 
-    from ser_kedro.models import pack
-    from ser_kedro.models.encode import Encoder
-    from ser_kedro.models.scorer import Scorer
-
-    encoder = Encoder(words or pairs.tokenizer(), pairs.MAX_LENGTH)
-    scorer = Scorer(model, encoder, pack.enable(model), tokens, bf16)
-    rewards = scorer.rewards(encoder.pairs(*zip(*rows, strict=True)))
+    rewards = scorer.rewards(scorer.encoder.pairs(*zip(*rows, strict=True)))
     labels: list[float] = torch.tensor(rewards).sigmoid().flatten().tolist()
     return labels
+
+
+def scorer_of(model: Any, words: Any, tokens: int, precision: Any) -> Any:
+    """Return what labels on our side, made as a job makes it."""
+    from ser_kedro.models.params import Scoring
+    from ser_kedro.models.scorer import Scorer
+
+    scoring = Scoring(
+        max_length=pairs.MAX_LENGTH, score_tokens=tokens, precision=precision
+    )
+    return Scorer.of(model, words, scoring)
 
 
 def label_pipeline(model: Any, texts: list[str], words: Any = None) -> list[float]:
@@ -135,9 +125,11 @@ def main() -> None:
     rows = draw(given.seed)
     model = pairs.new_model(0).eval()
     texts = texts_of(rows)
+    ours = given.contender == "ours"
+    scorer = scorer_of(model, pairs.tokenizer(), SCORE_TOKENS, "fp32") if ours else None
     with stopwatch() as watch:
-        if given.contender == "ours":
-            labels = label_ours(model, rows)
+        if ours:
+            labels = label_ours(scorer, rows)
         else:
             labels = label_pipeline(model, texts)
     hand_back({"pairs_per_second": len(rows) / watch["seconds"], "labels": labels})

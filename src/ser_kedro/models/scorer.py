@@ -26,7 +26,7 @@ from ser_kedro.models.speed_trial import Use
 from ser_kedro.models.zero3 import Zero3Model, initialize, is_zero3_enabled
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 logger = logging.getLogger(__name__)
 
@@ -71,14 +71,31 @@ class Scorer:
         model, tokenizer = load_reward_model(folder, seed=0)
         if not is_zero3_enabled():
             model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+        return cls.of(model, tokenizer, scoring)
+
+    @classmethod
+    def of(
+        cls,
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        scoring: Scoring,
+    ) -> Self:
+        """Make a loaded model ready to score; it is changed, and trains no more.
+
+        Args:
+            model: In fp32, on its device.
+            tokenizer: The model's.
+            scoring: How it is applied.
+        """
         encoder = Encoder(tokenizer, scoring.max_length)
         use = Use("scoring", scoring.max_length)
         bf16 = uses_bf16(scoring.precision, model.config, use)
         choice = pack.enable(model, wanted=scoring.packing, bf16=bf16)
-        if bf16 and not is_zero3_enabled():
+        if is_zero3_enabled():
+            return cls(initialize(model), encoder, choice, scoring.score_tokens, bf16)
+        if bf16:
             hold_bf16(model.base_model)
-        ready = initialize(model) if is_zero3_enabled() else model
-        return cls(ready, encoder, choice, scoring.score_tokens, bf16)
+        return cls(model, encoder, choice, scoring.score_tokens, bf16)
 
     def table_rewards(self, table: pa.Table) -> np.ndarray:
         """Return the rewards of the pairs of a table, shape ``(n, 2)``, float32."""
