@@ -128,10 +128,7 @@ def main() -> None:
     ours = given.contender == "ours"
     scorer = scorer_of(model, pairs.tokenizer(), SCORE_TOKENS, "fp32") if ours else None
     with stopwatch() as watch:
-        if ours:
-            labels = label_ours(scorer, rows)
-        else:
-            labels = label_pipeline(model, texts)
+        labels = label_ours(scorer, rows) if ours else label_pipeline(model, texts)
     hand_back({"pairs_per_second": len(rows) / watch["seconds"], "labels": labels})
 
 
