@@ -5,8 +5,6 @@ from __future__ import annotations
 from statistics import median
 from typing import Any
 
-import numpy as np
-
 from benchmarks import labelling, pairs
 from benchmarks import smollm2_pairs as smollm2
 from benchmarks.child import arguments, hand_back, stopwatch, watch_memory
@@ -84,9 +82,10 @@ def _text(figures: dict[str, list[Figures]]) -> str:
         cells = f"{speed:.2f} | {median(gaps):.1e} | {max(gaps):.1e}"
         lines.append(f"| {way} | {kind} | {cells} |")
     return f"""\
-Repetitions: {len(exact)}, each of the {smollm2.PAIRS} pairs of a repetition of section
-"Training {smollm2.NAME}" in random order, text to label: tokenising counts on all
-sides. `pipeline` is given each response's text on its own,
+Repetitions: {len(exact)}, each of {smollm2.PAIRS} random pairs, the same for all: a
+stretch that is padded as the average one is, without pairs that are cut to
+{pairs.MAX_LENGTH} tokens. Text to label: tokenising counts on all sides, the trial of
+packing on ours. `pipeline` is given each response's text on its own,
 {labelling.BATCH_SIZE} at a time in the order of the data, as in the released script.
 The best that we know with transformers alone is "sorted": all texts sorted by length,
 batches of at most {SCORE_TOKENS} padded tokens, `model(**inputs)` under
@@ -104,11 +103,9 @@ responses."""
 
 
 def draw(seed: int) -> list[Any]:
-    """Return the pairs of a repetition as text, none of them cut."""
-    texts, encoded = smollm2.texts(), smollm2.everything()
-    places = np.random.default_rng(seed).permutation(smollm2.drawn(seed))
-    longest = smollm2.longest([encoded[i] for i in places])
-    assert max(longest) < pairs.MAX_LENGTH, "cut rows would be other rows"
+    """Return random pairs as text, none of them cut: there the ways would differ."""
+    texts = smollm2.texts()
+    places = smollm2.typical(seed, smollm2.PAIRS // 2, cut=False)
     return [texts[i] for i in places]
 
 

@@ -178,8 +178,8 @@ there, so among all pairs random batches cost more.
 "Packed, not shared" puts the two whole rows of a pair into one, with positions of their
 own and a mask that hides them from each other. "Shared, not packed" reads the prompts
 of a pass with a cache and then each response as a row over its prompt's keys and
-values, which gradients pass through. All ways give the same rewards: the largest
-difference from the first line's is {gaps}."""
+values, which gradients pass through. All ways give the same rewards
+up to rounding: the largest difference from the first line's is {gaps}."""
 
 
 def main() -> None:

@@ -119,7 +119,7 @@ def drawn(seed: int) -> list[int]:
     return chosen
 
 
-def typical(seed: int, size: int) -> list[int]:
+def typical(seed: int, size: int, *, cut: bool = True) -> list[int]:
     """Return random pairs, as many, that are padded as random ones among all pairs are.
 
     What ``drawn`` gives lacks the longest pairs, to which most random batches are
@@ -128,9 +128,12 @@ def typical(seed: int, size: int) -> list[int]:
     Args:
         seed: Draws the order.
         size: Pairs of a pass.
+        cut: Among them are pairs that were cut to ``MAX_LENGTH``.
     """
     costs = np.array(longest(everything()))
     order = np.random.default_rng(seed).permutation(len(costs))
+    if not cut:
+        order = order[costs[order] < pairs.MAX_LENGTH]
     stretches = order[: len(order) // PAIRS * PAIRS].reshape(-1, PAIRS)
     padded = [costs[s].reshape(-1, size).max(1).mean() for s in stretches]
     nearest = np.abs(np.array(padded) - np.mean(padded)).argmin()
