@@ -25,7 +25,7 @@ USED = {
     "datasets/pydantic_json_dataset.py": {"_typing"},
     "datasets/reference_dataset.py": {"_typing"},
     "models/distributed.py": {"__compatible_ops__", "_n_gpu"},
-    "models/pack.py": {"_attn_implementation"},
+    "models/packed_rows.py": {"_attn_implementation"},
     "models/zero3.py": {
         "_hf_deepspeed_config_weak_ref",
         "_init_weights",
@@ -38,6 +38,7 @@ USED = {
         "_save_checkpoint",
         "_tokenize_prompts",
     },
+    "training/packing_check.py": {"_prepare_inputs"},
     "training/reward_trainer.py": {"_prepare_inputs"},
     "training/sft_trainer.py": {"_remove_unused_columns"},
 }

@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 _HEADS = 8
 # Tokens of the trial's prompts, and of the responses to each.
 _TRIAL = ((11, (5, 13)), (5, (14, 9)), (16, (4, 12)), (2, (8, 7)))
+# What has been said in this process of packed rows.
+_said: set[tuple[str, str, bool]] = set()
 # Limits on how far a token sees, by their names in configurations.
 _WINDOWS = ("sliding_window", "window_size", "attention_window", "attention_chunk_size")
 # Rotary scalings that depend on the longest row of a batch.
@@ -88,7 +90,8 @@ def enable(
         bf16: The model will compute under bf16 autocast.
 
     Returns:
-        The choice, which is also logged.
+        The choice, which is also logged; packing of a second model of the same kind
+        on the level of debugging alone.
     """
     packing = Packing(False, "packing is switched off")
     if wanted:
@@ -99,7 +102,11 @@ def enable(
             model.set_attn_implementation(attention_of(tried))
     if packing.exact:
         model.forward = MethodType(_forward, model)
-    logger.info("%s: %s", type(model).__name__, packing)
+    # What is usual is said once: a run loads many models of one kind.
+    name = type(model).__name__
+    usual = packing.exact and (name, str(packing.longest), bf16) in _said
+    logger.log(logging.DEBUG if usual else logging.INFO, "%s: %s", name, packing)
+    _said.add((name, str(packing.longest), bf16))
     return packing
 
 

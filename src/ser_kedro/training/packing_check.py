@@ -45,7 +45,7 @@ def check_packing(trainer: Any) -> None:
     found = _compare(trainer, steps)
     words = f"gradients differ by a share of their spread ({found})"
     if _in_all_ranks(found.holds, trainer.args.device):
-        logger.info("Packed training agrees with plain training: %s", words)
+        logger.debug("Packed training agrees with plain training: %s", words)
         return
     logger.warning("Packing disabled: packed and plain %s", words)
     steps.packing = Packing(False, f"packed and plain {words}")
