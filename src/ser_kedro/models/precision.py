@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,8 @@ SMALL = 50_000_000
 # Half precision must pay this much: it costs digits.
 _WORTH = 0.8
 _FOLDER = "precision"
+# What has been said in this process.
+_said: set[Path] = set()
 # What a configuration says that changes no speed.
 _IDLE = ("_name_or_path", "transformers_version", "architectures", "dtype", "id2label")
 
@@ -63,7 +66,10 @@ def _tried(config: Any, use: Use) -> bool:
         write_json(file, {"model": config.model_type, "use": _plain(use), **times})
     found = read_json(file)
     faster = bool(found["bf16"] <= _WORTH * found["fp32"])
-    logger.info(
+    usual = file in _said
+    _said.add(file)
+    logger.log(
+        logging.DEBUG if usual else logging.INFO,
         "precision: auto is %s for %s: %.2f ms a token in fp32, %.2f in bf16 (%s)",
         "bf16" if faster else "fp32",
         use.task,
