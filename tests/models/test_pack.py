@@ -202,7 +202,7 @@ def test_where_packed_rows_would_be_read_otherwise_they_stay_plain(name, caplog)
 
 
 def test_the_choice_is_logged(caplog):
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="ser_kedro"):
         enable(random_model(PACKED["mistral with a wide window"]))
 
     assert "Packing enabled (sdpa, up to 64 tokens a row); packed and" in caplog.text

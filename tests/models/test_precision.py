@@ -52,7 +52,7 @@ class TestUsesBf16:
         uses_bf16("auto", TINY, SCORING)
         times["bf16"] = 2.0
 
-        with caplog.at_level(logging.DEBUG):
+        with caplog.at_level(logging.DEBUG, logger="ser_kedro"):
             assert uses_bf16("auto", TINY, SCORING)
 
         assert len(times["asked"]) == 2

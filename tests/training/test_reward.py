@@ -551,7 +551,7 @@ def responses_that_see_each_other(monkeypatch):
 def test_packing_that_agrees_is_kept_and_the_numbers_are_logged(
     job, weights, caplog, changes
 ):
-    with caplog.at_level(logging.DEBUG):
+    with caplog.at_level(logging.DEBUG, logger="ser_kedro"):
         weights(job(epochs=1, **changes))
 
     assert "Packed training agrees with plain training: gradients" in caplog.text
