@@ -149,7 +149,7 @@ def look_up(catalog: CatalogProtocol) -> Work:
     tables = {name: made[name] for name in _SPLIT if name in made}
     return Work(
         pairs={name: table.rows or 0 for name, table in tables.items()},
-        sample=tables.get("sft_pairs"),
+        sample=tables.get("labeled_pairs"),
         table_bytes=sum(_size(table) for table in tables.values()),
         finished=_finished(made.values()),
         missing=missing,

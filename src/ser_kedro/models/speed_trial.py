@@ -20,7 +20,6 @@ Task = Literal["sft", "reward", "scoring", "generation"]
 
 # Layers of the two models that are timed: all layers of a model take as long.
 _FEW, _MORE = 1, 3
-_ROWS = 2
 _TOKENS = 256
 # Tokens that are written to each row, and read before.
 _NEW, _PROMPT = 8, 32
@@ -36,12 +35,14 @@ class Use:
         max_length: Tokens of a row.
         lora: Adapters that are trained.
         checkpointing: Activations are computed again.
+        rows: Rows of a forward pass.
     """
 
     task: Task
     max_length: int
     lora: LoraParams | None = None
     checkpointing: bool = False
+    rows: int = 2
 
 
 def seconds_a_token(config: Any, use: Use, *, bf16: bool) -> float:
@@ -109,7 +110,7 @@ def _work(model: Any, use: Use, bf16: bool) -> tuple[Callable[[], None], int]:
     """Return what is timed, and how many tokens it reads or writes."""
     training = use.task in ("sft", "reward")
     length = _PROMPT if use.task == "generation" else min(_TOKENS, use.max_length)
-    ids = torch.randint(3, 64, (_ROWS, length), device=model.device)
+    ids = torch.randint(3, 64, (use.rows, length), device=model.device)
     cast = torch.autocast(model.device.type, torch.bfloat16, enabled=bf16)
     model.train(training)
     if bf16 and not training:
@@ -142,7 +143,9 @@ def _work(model: Any, use: Use, bf16: bool) -> tuple[Callable[[], None], int]:
 
     if training:
         return train, ids.numel()
-    return (write, _ROWS * _NEW) if use.task == "generation" else (score, ids.numel())
+    return (
+        (write, use.rows * _NEW) if use.task == "generation" else (score, ids.numel())
+    )
 
 
 def _clocked(work: Callable[[], None]) -> float:

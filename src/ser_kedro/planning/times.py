@@ -117,14 +117,19 @@ def measure(
     lengths = sample_lengths(model, work.sample, reward.max_length)
     pairs = work.pairs
     scoring = _rate(config, reward, Use("scoring", reward.max_length))
-    stages = []
+    stages: list[StageTime] = []
     if sft is not None:
         use = Use("sft", sft.max_length, sft.lora, sft.gradient_checkpointing)
         tokens = sft_rows(sft, pairs["sft_pairs"]) * lengths.row * sft.epochs
         stages.append(_rate(config, sft, use).stage("sft", tokens))
     if reward.trainable == "head":  # each pair is read once, whatever the loops do
         read = sum(pairs[name] for name in pairs if name != "sft_pairs")
-        stages.append(scoring.stage("features", read * lengths.pair))
+        # Each in a pass of its own, which is slower than passes of several.
+        alone = Use("scoring", reward.max_length, rows=1)
+        half = scoring.precision == "bf16"
+        a_token = seconds_a_token(config, alone, bf16=half)
+        features = _Rate(a_token, scoring.precision).stage
+        stages.append(features("features", read * lengths.pair))
         return Times(tuple(stages))
     use = Use("reward", reward.max_length, reward.lora, reward.gradient_checkpointing)
     training = _rate(config, reward, use)
