@@ -12,6 +12,7 @@ from transformers import (
     BertConfig,
     CTRLConfig,
     MambaConfig,
+    OpenAIGPTConfig,
     T5Config,
 )
 
@@ -188,6 +189,12 @@ class TestClass:
         refused(reward, "a reward model generates no text", policy=True)
         roberta = brought.roberta(tmp_path / "roberta")
         refused(roberta, "an encoder generates no text", policy=True)
+
+    def test_a_policy_needs_a_model_that_keeps_what_it_read(self, tmp_path):
+        folder = brought.llama(tmp_path / "gpt")
+        OpenAIGPTConfig(vocab_size=10_000).save_pretrained(folder)
+        taken(folder)
+        refused(folder, "openai-gpt keep no keys and values", policy=True)
 
     def test_a_new_head_would_lose_the_ready_one(self, tmp_path):
         taken(brought.llama(tmp_path / "llama"), new_head=True)

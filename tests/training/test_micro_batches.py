@@ -98,3 +98,10 @@ def test_measuring_draws_no_number(tokens):
     tokens(1)
 
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_where_even_measuring_runs_out_of_memory_passes_are_the_shortest(model):
+    def loss(copies):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert tokens_that_fit(model, loss, 64) == LEAST

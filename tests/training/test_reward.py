@@ -567,6 +567,20 @@ def test_without_agreement_training_is_plain(
     assert equal(broken, weights(job(epochs=1, packing=False)))
 
 
+def test_a_comparison_that_runs_out_of_memory_is_left_out(
+    job, weights, caplog, monkeypatch
+):
+    expected = weights(job(epochs=1))
+
+    def none(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("ser_kedro.training.packing_check._gradient", none)
+
+    assert equal(weights(job(epochs=1)), expected)
+    assert "not compared with plain: out of memory" in caplog.text
+
+
 @pytest.fixture
 def little_memory(monkeypatch):
     """A forward pass of more than so many tokens runs out of memory."""

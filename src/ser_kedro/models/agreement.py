@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 # By how much more than the yardstick's own rounding the other way may be off. Where
-# packing is right it was by 2.1 at most (docs/benchmarks.md, Packing).
+# packing is right it was by less than 2 (docs/benchmarks.md, Packing).
 FACTOR = 3.0
 # What counts as rounding in any case, since a yardstick may round in the same way.
 _FLOOR = 1e-5

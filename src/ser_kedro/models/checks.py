@@ -20,6 +20,7 @@ from ser_kedro.models.scratch import scratch_config
 from ser_kedro.models.source import (
     can_generate,
     is_classifier,
+    keeps_cache,
     kind_of,
     load_config,
     load_tokenizer,
@@ -117,6 +118,11 @@ def _check_class(model: ModelParams, config: Any, policy: bool) -> None:
         raise ModelError(
             f"model={model.name}: {what} generates no text, so no policy can be trained"
             " from it; give a language model, or run --pipelines self_evolve"
+        )
+    if policy and not keeps_cache(config):
+        raise ModelError(
+            f"model={model.name}: models of type {name} keep no keys and values of what"
+            " they have read, so no policy can be sampled from it; give another model"
         )
 
 

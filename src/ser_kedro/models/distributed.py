@@ -41,6 +41,15 @@ def placement(bf16: bool) -> dict[str, Any]:
     }
 
 
+def least_of_ranks(value: int, device: torch.device) -> int:
+    """Return the least of what the ranks have, so that all go on alike."""
+    if not distributed.is_initialized():
+        return value
+    shared = torch.tensor(value, device=device)
+    distributed.all_reduce(shared, distributed.ReduceOp.MIN)
+    return int(shared)
+
+
 def init_distributed(arguments: TrainingArguments) -> TrainingArguments:
     """Return the arguments, with the process group initialised.
 

@@ -14,8 +14,8 @@ def keep_freed_memory() -> None:
     """Let this process use memory again that it freed, up to 1 GiB of it.
 
     By default glibc returns each larger block to the kernel, which clears its pages
-    when they are asked for again: with the activations and gradients of a model on a
-    CPU that is a sixth of the time. Does nothing where there is no glibc.
+    when they are asked for again, as the activations and gradients of a model on a CPU
+    are in every step. Does nothing where there is no glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

@@ -200,7 +200,8 @@ def _try(model: PreTrainedModel, bf16: bool) -> dict[str, Agreement]:
     reference = reference @ heads
     judged = {"fp32": (exact, False)}
     if bf16 or not whole:
-        judged[str(torch.bfloat16 if whole else model.dtype)[6:]] = (model, whole)
+        dtype = torch.bfloat16 if whole else model.dtype
+        judged[str(dtype).removeprefix("torch.")] = (model, whole)
     found = {}
     for name, (tried, cast) in judged.items():
         with torch.autocast(model.device.type, torch.bfloat16, enabled=cast):

@@ -160,12 +160,11 @@ class Scorer:
         Raises:
             ModelError: If the memory does not hold a single row.
         """
-        size = len(rows)
         done = 0
-        while done < size:
+        while done < len(rows):
             # As an earlier pass has found out.
             most = max(1, self.tokens // _length(rows[-1]))
-            part = rows[done : done + min(most, size - done)]
+            part = rows[done : done + most]
             try:
                 values = self._forward(part, packed)
             except Exception as error:

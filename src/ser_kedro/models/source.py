@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,10 @@ from transformers import (
     AutoTokenizer,
     GenerationConfig,
 )
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+)
 from trl.trainer.reward_trainer import suppress_seqcls_warning
 
 from ser_kedro.errors import ModelError
@@ -205,6 +209,15 @@ def is_classifier(config: Any) -> bool:
 def can_generate(config: Any) -> bool:
     """Say whether transformers has a language model of this type."""
     return config.model_type in MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
+def keeps_cache(config: Any) -> bool:
+    """Say whether language models of this type keep keys and values of what they read.
+
+    Without them, answers cannot be sampled.
+    """
+    kind = MODEL_FOR_CAUSAL_LM_MAPPING[type(config)]
+    return "past_key_values" in signature(kind.forward).parameters
 
 
 def _merged(model: Any, start: ModelParams) -> Any:

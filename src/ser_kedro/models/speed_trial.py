@@ -95,15 +95,10 @@ def _model(config: Any, use: Use) -> Any:
     model: Any = kind.from_config(config, dtype=torch.float32)
     if use.checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    if (adapters := adapter_config(use.lora, _TASKS[writes], model)) is not None:
+    task: Literal["CAUSAL_LM", "SEQ_CLS"] = "CAUSAL_LM" if writes else "SEQ_CLS"
+    if (adapters := adapter_config(use.lora, task, model)) is not None:
         model = get_peft_model(model, adapters)
     return model.to("cuda" if torch.cuda.is_available() else "cpu")
-
-
-_TASKS: dict[bool, Literal["SEQ_CLS", "CAUSAL_LM"]] = {
-    False: "SEQ_CLS",
-    True: "CAUSAL_LM",
-}
 
 
 def _work(model: Any, use: Use, bf16: bool) -> tuple[Callable[[], None], int]:

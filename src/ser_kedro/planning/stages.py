@@ -198,16 +198,22 @@ def _tokens_that_fit(
     if devices.memory_bytes is None:
         return MOST
     tokens = 1000
-    need = memory.training(
+    need = _need(shape, params, devices, tokens)
+    states = need.weights + need.gradients + need.optimizer
+    room = room_of_a_pass(devices.memory_bytes, states, gpu=devices.bf16)
+    return largest_pass(room, BACKWARD * need.activations / tokens)
+
+
+def _need(
+    shape: ModelShape, params: TrainingParams, devices: Devices, tokens: int
+) -> Memory:
+    return memory.training(
         shape,
         devices,
         tokens=tokens,
         precision=params.precision,
         checkpointing=params.gradient_checkpointing,
     )
-    states = need.weights + need.gradients + need.optimizer
-    room = room_of_a_pass(devices.memory_bytes, states, gpu=devices.bf16)
-    return largest_pass(room, BACKWARD * need.activations / tokens)
 
 
 def _training(
@@ -218,13 +224,7 @@ def _training(
     tokens: int,
     batch: str,
 ) -> Stage:
-    need = memory.training(
-        shape,
-        devices,
-        tokens=tokens,
-        precision=params.precision,
-        checkpointing=params.gradient_checkpointing,
-    )
+    need = _need(shape, params, devices, tokens)
     again = ", recomputed" if params.gradient_checkpointing else ""
     return Stage(name, shape, need, batch + again)
 

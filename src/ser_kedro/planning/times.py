@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import dataclass
 from typing import Any
 
 from ser_kedro.models.encode import Encoder
@@ -62,7 +61,7 @@ class Times:
         stages: One by one.
     """
 
-    stages: tuple[StageTime, ...] = field(default_factory=tuple)
+    stages: tuple[StageTime, ...]
 
     @property
     def low(self) -> float:
@@ -165,7 +164,7 @@ def sample_lengths(model: ModelParams, pairs: TableRef, max_length: int) -> Leng
     encoder = Encoder(load_tokenizer(model, pairs), max_length)
     table = read_table(pairs).select(["prompt", "chosen", "rejected"])
     rows = table.slice(0, _SAMPLE).to_pydict()
-    found = list(islice(encoder.pairs(*rows.values()), _SAMPLE))
+    found = encoder.pairs(*rows.values())
     prompts = [len(pair.prompt) for pair in found]
     answers = [len(pair.a) + len(pair.b) for pair in found]
     count = max(1, len(found))

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from ser_kedro.launch import rank
 from ser_kedro.launch.memory import gpu_memory, host_memory
-from ser_kedro.models.memory_use import saved_bytes
+from ser_kedro.models.distributed import least_of_ranks
+from ser_kedro.models.memory_use import out_of_memory, saved_bytes
 
 logger = logging.getLogger(__name__)
 
@@ -47,14 +48,16 @@ def tokens_that_fit(
     Returns:
         A power of two between ``LEAST`` and ``MOST``.
     """
-    with torch.random.fork_rng():  # dropout draws, and training is to draw as without
-        a_token = BACKWARD * _bytes_of_a_token(model, loss, tokens)
+    try:
+        with torch.random.fork_rng():  # training is to draw as without this dropout
+            a_token = BACKWARD * _bytes_of_a_token(model, loss, tokens)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        a_token = float("inf")
     room = _room(model, adapted)
     fit = largest_pass(room, a_token)
-    if distributed.is_initialized():
-        least = torch.tensor(fit, device=next(model.parameters()).device)
-        distributed.all_reduce(least, distributed.ReduceOp.MIN)
-        fit = int(least)
+    fit = least_of_ranks(fit, next(model.parameters()).device)
     logger.info(
         "Forward passes of %d tokens: %.2f MB a token, %.1f GB for a pass",
         fit,

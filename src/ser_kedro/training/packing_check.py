@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, distributed
+from torch import Tensor
 
 from ser_kedro.models.agreement import Agreement
+from ser_kedro.models.distributed import least_of_ranks
+from ser_kedro.models.memory_use import out_of_memory
 from ser_kedro.models.pack import Packing
 from ser_kedro.models.zero3 import is_zero3_enabled
 from ser_kedro.training.batches import PairSteps
@@ -42,9 +44,19 @@ def check_packing(trainer: Any) -> None:
     if is_zero3_enabled():
         logger.info("Packed training is not compared with plain: weights are in parts")
         return
-    found = _compare(trainer, steps)
+    try:
+        found = _compare(trainer, steps)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        found = None
+    if found is None:  # the training will say so, where it runs out of memory as well
+        trainer.model.zero_grad(set_to_none=True)
+        logger.warning("Packed training is not compared with plain: out of memory")
+        least_of_ranks(1, trainer.args.device)
+        return
     words = f"gradients differ by a share of their spread ({found})"
-    if _in_all_ranks(found.holds, trainer.args.device):
+    if least_of_ranks(int(found.holds), trainer.args.device):
         logger.debug("Packed training agrees with plain training: %s", words)
         return
     logger.warning("Packing disabled: packed and plain %s", words)
@@ -84,11 +96,3 @@ def _gradient(trainer: Any, batches: list[dict[str, Any]], precision: Any) -> Te
     sample = torch.cat([each[::every].float().cpu() for each in gradients])
     model.zero_grad(set_to_none=True)
     return sample[:, None]
-
-
-def _in_all_ranks(holds: bool, device: torch.device) -> bool:
-    if not distributed.is_initialized():
-        return holds
-    count = torch.tensor(int(holds), device=device)
-    distributed.all_reduce(count, distributed.ReduceOp.MIN)
-    return bool(count)
