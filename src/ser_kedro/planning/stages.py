@@ -110,19 +110,19 @@ def make_plan(
         first = shape_of(config, "CAUSAL_LM", sft.lora)
     stages = []
     if start.trained:
-        rows = sft_rows_of_a_pass(sft, devices, first)
-        tokens, batch = rows * sft.max_length, f"{rows} rows x {sft.max_length}"
-        stages.append(_training("sft", first, sft, devices, tokens, batch))
+        stages.append(_sft(first, sft, devices))
     if reward.trainable != "head":  # a head alone needs what labelling needs
-        tokens = reward_tokens_of_a_pass(reward, devices, scorer)
-        batch = f"{tokens} tokens"
-        stages.append(
-            _training("reward training", scorer, reward, devices, tokens, batch)
-        )
+        stages.append(_reward_training(scorer, reward, devices))
     stages.append(_labelling(scorer, reward, devices))
     if kind == "language_model":
         policy = shape_of(config, "CAUSAL_LM", ppo.lora)
         stages.append(_ppo(policy, scorer, ppo, devices))
+    times = None
+    if here and work.sample is not None:
+        trained = sft if start.trained else None
+        times = measure(
+            config, model, trained, reward, loops=loops, patience=patience, work=work
+        )
     mode = memory.mode_of(devices, reward.precision)
     return Plan(
         model=model.name,
@@ -142,17 +142,7 @@ def make_plan(
         ),
         loops=loops,
         work=work,
-        times=measure(
-            config,
-            model,
-            sft if start.trained else None,
-            reward,
-            loops=loops,
-            patience=patience,
-            work=work,
-        )
-        if here and work.sample is not None
-        else None,
+        times=times,
     )
 
 
@@ -214,6 +204,20 @@ def _need(
         precision=params.precision,
         checkpointing=params.gradient_checkpointing,
     )
+
+
+def _sft(shape: ModelShape, params: SftParams, devices: Devices) -> Stage:
+    rows = sft_rows_of_a_pass(params, devices, shape)
+    batch = f"{rows} rows x {params.max_length}"
+    return _training("sft", shape, params, devices, rows * params.max_length, batch)
+
+
+def _reward_training(
+    shape: ModelShape, params: RewardParams, devices: Devices
+) -> Stage:
+    tokens = reward_tokens_of_a_pass(params, devices, shape)
+    batch = f"{tokens} tokens"
+    return _training("reward training", shape, params, devices, tokens, batch)
 
 
 def _training(
