@@ -3,7 +3,7 @@ BIN := .venv/bin
 RUN := $(BIN)/kedro run --pipelines
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo demo-real test test-fast check evidence efficiency develop policy real results bench smollm2 clean
+.PHONY: demo demo-real test test-fast test-gpu check evidence efficiency develop policy real results bench smollm2 clean
 
 demo: .venv/ready  ## run self-evolution on the embedded demo
 	$(RUN) self_evolve
@@ -16,6 +16,9 @@ test: .venv/ready  ## run the tests
 
 test-fast: .venv/ready  ## run the tests that need no training and no processes
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not slow and not end_to_end"
+
+test-gpu: .venv/ready  ## run the tests that need a GPU
+	SER_KEDRO_TEST_GPU=1 $(BIN)/pytest -m gpu
 
 check: .venv/ready  ## lint, types, layers
 	$(BIN)/ruff check .

@@ -38,7 +38,12 @@ def options(seed: int) -> dict[str, Any]:
 
 
 def ours(
-    model: Any, seed: int, rows: Any = None, words: Any = None, **changes: Any
+    model: Any,
+    seed: int,
+    rows: Any = None,
+    words: Any = None,
+    tokens: int = MICROBATCH_TOKENS,
+    **changes: Any,
 ) -> Any:
     """Return our trainer over the pairs, or over ``rows`` of another tokenizer."""
     from trl import RewardConfig
@@ -48,7 +53,7 @@ def ours(
     from ser_kedro.training.reward_trainer import SerRewardTrainer
 
     rows, words = rows or pairs.load("train"), words or pairs.tokenizer()
-    packing = pack.enable(model)
+    packing = pack.enable(model, bf16=changes.get("bf16", False))
     return SerRewardTrainer(
         model=model,
         args=RewardConfig(**{**options(seed), **changes}),
@@ -59,7 +64,7 @@ def ours(
             packing,
             batch_size=pairs.BATCH_SIZE,
             epochs=1,
-            max_tokens_per_microbatch=MICROBATCH_TOKENS,
+            max_tokens_per_microbatch=tokens,
             pad_token_id=words.pad_token_id,
             seed=seed,
             shard=shard,

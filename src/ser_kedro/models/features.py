@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
 
+from ser_kedro.models.half import keep_head_exact
 from ser_kedro.models.params import Scoring
 from ser_kedro.models.reward_model import head_name, load_reward_model
 from ser_kedro.models.scorer import SHARD, Scorer
@@ -128,6 +129,7 @@ def _scorer(backbone: Path, scoring: Scoring) -> Scorer:
     handing_on = torch.nn.Linear(width, width, bias=False)
     torch.nn.init.eye_(handing_on.weight)
     model.set_submodule(name, handing_on.to(model.device))
+    keep_head_exact(model)
     return scorer
 
 

@@ -1,7 +1,8 @@
-"""Weights of linear layers in bf16, made once instead of in every forward pass.
+"""What computes in half precision, and what does not.
 
-Autocast casts the weights of linear layers anew in each pass without gradients: to
-write one token would cost a cast of the whole model. The weights made here are the very
+Weights of linear layers in bf16 are made once instead of in every forward pass:
+autocast casts them anew in each pass without gradients, and to write one token would
+cost a cast of the whole model. The weights made here are the very
 ones that autocast would make, so results are the same to the last bit.
 """
 
@@ -34,6 +35,29 @@ def bf16_linears(model: Any, *, enabled: bool = True) -> Iterator[None]:
     finally:
         for layer, weight in zip(layers, own, strict=True):
             layer.weight = weight
+
+
+class ExactLinear(nn.Linear):
+    """A linear layer that computes in the precision of its weights, autocast or not."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Return the layer's output, in the precision of its weights."""
+        with torch.autocast(input.device.type, enabled=False):
+            return super().forward(input.to(self.weight.dtype))
+
+
+def keep_head_exact(model: Any) -> None:
+    """Let the head of a reward model compute in the precision of its weights.
+
+    Half precision has three digits: rewards of -81.6 and -81.4 would be one.
+
+    Args:
+        model: Its linear layers outside the base model are the head.
+    """
+    base = set(model.base_model.modules())
+    for module in model.modules():
+        if type(module) is nn.Linear and module not in base:
+            module.__class__ = ExactLinear
 
 
 def hold_bf16(model: Any) -> None:

@@ -22,6 +22,7 @@ from transformers import PretrainedConfig, PreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ser_kedro.models.agreement import Agreement
+from ser_kedro.models.half import keep_head_exact
 from ser_kedro.models.packed_rows import Row, attention_of, collate, hidden_states
 from ser_kedro.models.zero3 import is_zero3_enabled, probe
 
@@ -76,6 +77,8 @@ def enable(
 ) -> Packing:
     """Teach a model's ``forward`` to read packed rows, where that is exact.
 
+    Its head computes in the precision of its weights from then on.
+
     The choice is made by trial, on the model's own weights. Rewards of made-up prompts
     with two responses each, packed, must be those of separate rows: in fp32, and in
     the precision of the computation no further from fp32 than rounding puts separate
@@ -93,13 +96,12 @@ def enable(
         The choice, which is also logged; packing of a second model of the same kind
         on the level of debugging alone.
     """
+    keep_head_exact(model)
     packing = Packing(False, "packing is switched off")
     if wanted:
         # Weights in parts (ZeRO 3) cannot be tried: a small whole model stands in.
         tried = probe(model) if is_zero3_enabled() else model
         packing = _choose(tried, bf16)
-        if tried is not model:
-            model.set_attn_implementation(attention_of(tried))
     if packing.exact:
         model.forward = MethodType(_forward, model)
     # What is usual is said once: a run loads many models of one kind.
@@ -151,10 +153,7 @@ def _forward(
             self, input_ids=input_ids, attention_mask=attention_mask, **options
         )
     hidden = hidden_states(self, input_ids, position_ids, segments, ends)
-    # In the head's own precision: half precision would round rewards to three digits.
-    with torch.autocast(hidden.device.type, enabled=False):
-        rewards = self.score(hidden.to(self.score.weight.dtype))
-    return SequenceClassifierOutput(logits=rewards)
+    return SequenceClassifierOutput(logits=self.score(hidden))
 
 
 def _choose(model: PreTrainedModel, bf16: bool) -> Packing:
@@ -164,26 +163,16 @@ def _choose(model: PreTrainedModel, bf16: bool) -> Packing:
     scaling = getattr(config, "rope_parameters", None) or {}
     if scaling.get("rope_type") in _BATCH_SCALED:
         return Packing(False, "positions are scaled by the longest row of a batch")
-    loaded_with = attention_of(model)
-    # FlexAttention skips the blocks that the mask hides, where it has a kernel.
-    faster = ["flex_attention"] if model.device.type == "cuda" else []
-    reasons = []
-    for kind in [*faster, loaded_with]:
-        try:
-            model.set_attn_implementation(kind)
-            found = _try(model, bf16)
-        except Exception as error:  # what a model may raise at a strange mask is open
-            reasons.append(f"{kind} takes no mask of its own ({error})")
-            continue
-        numbers = ", ".join(f"{name}: {each}" for name, each in found.items())
-        measured = (
-            f"packed and separate rows differ by a share of the spread ({numbers})"
-        )
-        if all(each.holds for each in found.values()):
-            return Packing(True, kind, _window(config), measured)
-        reasons.append(f"{kind}: {measured}")
-    model.set_attn_implementation(loaded_with)
-    return Packing(False, "; ".join(reasons))
+    kind = attention_of(model)
+    try:
+        found = _try(model, bf16)
+    except Exception as error:  # what a model may raise at a strange mask is open
+        return Packing(False, f"{kind} takes no mask of its own ({error})")
+    numbers = ", ".join(f"{name}: {each}" for name, each in found.items())
+    measured = f"packed and separate rows differ by a share of the spread ({numbers})"
+    if all(each.holds for each in found.values()):
+        return Packing(True, kind, _window(config), measured)
+    return Packing(False, f"{kind}: {measured}")
 
 
 @torch.no_grad()

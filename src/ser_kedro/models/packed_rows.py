@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.attention.flex_attention import BlockMask, create_block_mask
 from torch.nn.utils.rnn import pad_sequence
 from transformers import PreTrainedModel
 
@@ -98,21 +97,11 @@ def hidden_states(
     return outputs.last_hidden_state.flatten(0, 1)[ends]
 
 
-def _mask(segments: Tensor, attention: str, dtype: torch.dtype) -> Tensor | BlockMask:
+def _mask(segments: Tensor, attention: str, dtype: torch.dtype) -> Tensor:
     """Let each token see what precedes it in the prompt and in its own response.
 
     A padding token sees itself and the prompt, so that no row of the mask is empty.
     """
-    size, length = segments.shape
-    if attention == "flex_attention":
-
-        def visible(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-            seen = segments[b, key]
-            return (key <= query) & ((seen == _PROMPT) | (seen == segments[b, query]))
-
-        return create_block_mask(
-            visible, size, None, length, length, device=str(segments.device)
-        )
     seen = segments[:, None, :]
     mask = ((seen == _PROMPT) | (seen == segments[:, :, None])).tril()[:, None]
     if attention == "sdpa":

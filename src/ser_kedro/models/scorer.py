@@ -15,6 +15,7 @@ import torch
 from ser_kedro.errors import ModelError
 from ser_kedro.launch.rank import is_main
 from ser_kedro.models import pack
+from ser_kedro.models.device import device
 from ser_kedro.models.encode import EncodedPair, Encoder, Messages
 from ser_kedro.models.half import hold_bf16
 from ser_kedro.models.memory_use import out_of_memory
@@ -62,15 +63,13 @@ class Scorer:
 
     @classmethod
     def load(cls, folder: Path, scoring: Scoring) -> Self:
-        """Load a reward model from its folder, onto a GPU where there is one.
+        """Load a reward model from its folder.
 
         Args:
             folder: A Hugging Face folder.
             scoring: How it is applied.
         """
         model, tokenizer = load_reward_model(folder, seed=0)
-        if not is_zero3_enabled():
-            model.to("cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
         return cls.of(model, tokenizer, scoring)
 
     @classmethod
@@ -80,13 +79,17 @@ class Scorer:
         tokenizer: PreTrainedTokenizerBase,
         scoring: Scoring,
     ) -> Self:
-        """Make a loaded model ready to score; it is changed, and trains no more.
+        """Make a loaded model ready to score, on a GPU where there is one.
+
+        It is changed, and trains no more.
 
         Args:
-            model: In fp32, on its device.
+            model: In fp32, on any device.
             tokenizer: The model's.
             scoring: How it is applied.
         """
+        if not is_zero3_enabled():
+            model.to(device())  # type: ignore[arg-type]
         encoder = Encoder(tokenizer, scoring.max_length)
         use = Use("scoring", scoring.max_length)
         bf16 = uses_bf16(scoring.precision, model.config, use)

@@ -11,6 +11,7 @@ import torch
 from peft import get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
+from ser_kedro.models.device import device
 from ser_kedro.models.half import hold_bf16
 from ser_kedro.models.lora import adapter_config
 from ser_kedro.models.params import LoraParams
@@ -98,7 +99,7 @@ def _model(config: Any, use: Use) -> Any:
     task: Literal["CAUSAL_LM", "SEQ_CLS"] = "CAUSAL_LM" if writes else "SEQ_CLS"
     if (adapters := adapter_config(use.lora, task, model)) is not None:
         model = get_peft_model(model, adapters)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return model.to(device())
 
 
 def _work(model: Any, use: Use, bf16: bool) -> tuple[Callable[[], None], int]:

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
+from ser_kedro.models.device import device
 from ser_kedro.models.encode import Encoder
 from ser_kedro.models.reward_model import from_pretrained
 from ser_kedro.policy.actor_critic import ActorCritic
@@ -72,13 +73,13 @@ def _answer(
     params: PpoParams,
     seed: int,
 ) -> Iterator[pa.RecordBatch]:
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    where = device()
     dtype = writing_precision(from_pretrained(AutoConfig, model), params)
     policy, reference = (
-        from_pretrained(AutoModelForCausalLM, place, dtype=dtype).eval().to(device)
+        from_pretrained(AutoModelForCausalLM, place, dtype=dtype)
         for place in (model, start)
     )
-    actor = ActorCritic(policy, reference).eval()
+    actor = ActorCritic(policy, reference).to(where).eval()
     tokenizer = from_pretrained(AutoTokenizer, model)
     encoder = Encoder(tokenizer, params.max_prompt_length)
     eos, pad = ends_of(policy, tokenizer), int(tokenizer.pad_token_id or 0)
@@ -92,9 +93,9 @@ def _answer(
     )
     for rows in batches:
         ids = [encoder.prompt_ids(prompt) for prompt in rows["prompt"].to_pylist()]
-        empty = collate(ids, [[]] * len(ids), pad, device)
+        empty = collate(ids, [[]] * len(ids), pad, where)
         answers = sample(policy, empty, params, eos)
-        kl = actor.kl(collate(ids, answers, pad, device), params.temperature)
+        kl = actor.kl(collate(ids, answers, pad, where), params.temperature)
         texts = tokenizer.batch_decode(answers, skip_special_tokens=True)
         columns: list[Any] = [
             rows["group"],

@@ -14,6 +14,7 @@ from tqdm import tqdm
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from ser_kedro.errors import DataError, ModelError
+from ser_kedro.models.device import device
 from ser_kedro.models.encode import Encoder
 from ser_kedro.models.params import ModelParams
 from ser_kedro.models.reward_model import check_window, from_pretrained
@@ -105,7 +106,7 @@ class _Writer:
         self, model: Path | ModelParams, prompts: TableRef, params: PoolParams
     ) -> None:
         self._params = params
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = device()
         length = params.max_prompt_length + params.max_new_tokens
         if isinstance(model, Path):  # its template and its date are pinned already
             loaded = from_pretrained(AutoModelForCausalLM, model, dtype=torch.float32)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ser_kedro.models import pack
+from ser_kedro.models.device import device
 from ser_kedro.models.encode import Encoder
 from ser_kedro.models.fit_calibration import calibrate_model
 from ser_kedro.models.precision import uses_bf16
@@ -44,6 +45,7 @@ def average_models(
     model.load_state_dict(
         {name: sum(state[name] for state in states) / len(states) for name in states[0]}
     )
+    model.to(device())  # type: ignore[arg-type]
     encoder = Encoder(tokenizer, params.max_length)
     use = Use("scoring", params.max_length)
     bf16 = uses_bf16(params.precision, model.config, use)

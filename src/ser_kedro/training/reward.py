@@ -108,6 +108,8 @@ def train_reward(
     check_window(model.config, params.max_length, "reward")
     encoder = Encoder(tokenizer, params.max_length)
     rows, counts = _encode(encoder, pairs, params, workspace)
+    if not is_zero3_enabled():  # there packing is tried, and kernels are chosen
+        model.to(arguments.device)  # type: ignore[arg-type]
     half = trains_bf16 or scores_bf16
     packing = pack.enable(model, wanted=params.packing, bf16=half)
     trained, metrics = _train(
