@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from ser_kedro.models.memory_use import out_of_memory, saved_bytes
+from ser_kedro.errors import ModelError
+from ser_kedro.models.memory_use import Pieces, out_of_memory, saved_bytes
 
 
 def test_saved_bytes_are_the_inputs_and_not_the_weights():
@@ -36,3 +37,47 @@ def test_a_tensor_that_is_kept_twice_counts_once():
 )
 def test_which_errors_are_about_memory(error, expected):
     assert out_of_memory(error) is expected
+
+
+def pieces(most, limit, **changes):
+    tried = []
+
+    def work(size):
+        tried.append(size)
+        if size > limit:
+            raise torch.OutOfMemoryError("CUDA")
+        return "done"
+
+    made = Pieces(most, **{"halves": True, "hint": "lower it", **changes})
+    return made, work, tried
+
+
+def test_pieces_are_halved_until_they_fit_and_stay_so():
+    made, work, tried = pieces(None, limit=3)
+
+    assert [made.work(16, work), made.work(16, work)] == ["done", "done"]
+    assert tried == [16, 8, 4, 2, 2]
+
+
+def test_no_more_than_asked_is_taken_at_once():
+    made, work, tried = pieces(4, limit=9)
+
+    made.work(16, work)
+    made.work(2, work)
+
+    assert tried == [4, 2]
+
+
+@pytest.mark.parametrize("changes", [{"limit": 0}, {"limit": 3, "halves": False}])
+def test_pieces_that_cannot_be_halved_are_one_line(changes):
+    made, work, _ = pieces(None, **changes)
+
+    with pytest.raises(ModelError, match="^lower it$"):
+        made.work(16, work)
+
+
+def test_other_errors_are_none_of_its_business():
+    made, _, _ = pieces(None, limit=1)
+
+    with pytest.raises(ZeroDivisionError):
+        made.work(4, lambda size: size / 0)

@@ -9,6 +9,7 @@ from ser_kedro.planning import times
 from ser_kedro.planning.text import duration
 from ser_kedro.planning.times import StageTime, Times, measure, sample_lengths
 from ser_kedro.planning.work import Work
+from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.training.params import RewardParams, SftParams
 
 GIVEN = {
@@ -29,6 +30,7 @@ PAIRS = {
     "labeled_pairs": 10,
     "unlabeled_pairs": 1000,
     "test_pairs": 50,
+    "ppo_prompts": 20,
 }
 
 
@@ -37,7 +39,7 @@ def seconds(monkeypatch, labeled):
     """Tokens take 1 s to score and 3 s to train on; a pair has 10, a row 6."""
 
     def speed(config, use, *, bf16):
-        return 1.0 if use.task == "scoring" else 3.0
+        return {"scoring": 1.0, "generation": 5.0}.get(use.task, 3.0)
 
     def lengths(*arguments):
         return times.Lengths(row=6, pair=10)
@@ -47,10 +49,11 @@ def seconds(monkeypatch, labeled):
     monkeypatch.setattr(times, "sample_lengths", lengths)
     work = Work(pairs=PAIRS, sample=labeled)
 
-    def found(sft=None, **changes):
+    def found(sft=None, ppo=None, **changes):
         reward = RewardParams(**{**GIVEN, **changes})
-        made = measure(None, SCRATCH, sft, reward, loops=3, patience=2, work=work)
-        return {stage.name: (stage.low, stage.high) for stage in made.stages}
+        made = measure(None, SCRATCH, sft, reward, ppo, loops=3, patience=2, work=work)
+        stages = (*made.stages, made.policy)
+        return {each.name: (each.low, each.high) for each in stages if each}
 
     return found
 
@@ -78,6 +81,26 @@ def test_voters_train_and_label_as_often(seconds):
 
 def test_under_a_head_each_pair_is_read_once(seconds):
     assert seconds(trainable="head") == {"features": (10 * 1060, 10 * 1060)}
+
+
+def test_a_policy_writes_reads_and_learns(seconds):
+    ppo = PpoParams(
+        epochs=1,
+        batch_size=8,
+        ppo_epochs=2,
+        eval_prompts=4,
+        eval_steps=2,
+        max_new_tokens=16,
+    )
+
+    low, high = seconds(ppo=ppo)["policy (PPO)"]
+
+    # 2 steps of 8 answers and 2 evaluations of 4; a response has 4 tokens, a prompt 2.
+    assert low == 24 * (4 * 5 + 3 * 6) + 16 * 2 * 6 * 3
+    assert high == 24 * (16 * 5 + 3 * 18) + 16 * 2 * 18 * 3
+    assert "policy (PPO)" not in seconds(
+        ppo=ppo.model_copy(update={"eval_prompts": 20})
+    )
 
 
 def test_the_whole_run_has_the_error_of_the_trial_on_top():

@@ -195,6 +195,28 @@ def test_micro_batches_change_no_gradient(begin):
             torch.testing.assert_close(weight, other[name], atol=2e-4, rtol=0)
 
 
+def test_out_of_memory_halves_what_is_learned_from_at_once(begin, monkeypatch, caplog):
+    def trained(folder):
+        ppo = begin(ppo_params(mini_batch_size=4), folder=folder)
+        ppo.update(ppo.rollout())
+        return weights(ppo)
+
+    whole = trained("whole")
+    backward = Ppo._backward
+
+    def limited(self, rollout, rows, *arguments):
+        backward(self, rollout, rows, *arguments)
+        if len(rows) > 2:  # its gradients are there already, and must not count
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Ppo, "_backward", limited)
+    halved = trained("halved")
+
+    assert "Out of memory: going on with 2 rows at once" in caplog.text
+    for name, expected in whole.items():
+        torch.testing.assert_close(halved[name], expected, atol=2e-4, rtol=0)
+
+
 # ---------------------------------------------------------------------- its rewards
 
 

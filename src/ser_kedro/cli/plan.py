@@ -29,7 +29,13 @@ from ser_kedro.store.json_io import read_json
 from ser_kedro.store.references import Reference
 
 _RUN = "self_evolve"
-_SPLIT = ("sft_pairs", "labeled_pairs", "unlabeled_pairs", "test_pairs")
+_SPLIT = (
+    "sft_pairs",
+    "labeled_pairs",
+    "unlabeled_pairs",
+    "test_pairs",
+    "ppo_prompts",
+)
 
 
 def plan_text(

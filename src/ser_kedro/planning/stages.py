@@ -121,7 +121,14 @@ def make_plan(
     if here and work.sample is not None:
         trained = sft if start.trained else None
         times = measure(
-            config, model, trained, reward, loops=loops, patience=patience, work=work
+            config,
+            model,
+            trained,
+            reward,
+            ppo if kind == "language_model" else None,
+            loops=loops,
+            patience=patience,
+            work=work,
         )
     mode = memory.mode_of(devices, reward.precision)
     return Plan(

@@ -133,7 +133,8 @@ def _times(plan: Plan) -> list[str]:
             "tokens/s": f"{stage.speed:,.0f}",
             "precision": stage.precision,
         }
-        for stage in plan.times.stages
+        for stage in (*plan.times.stages, plan.times.policy)
+        if stage is not None
     ]
     return [
         "",
@@ -141,9 +142,10 @@ def _times(plan: Plan) -> list[str]:
         "",
         str(tabulate(rows, headers="keys", disable_numparse=True)),
         "",
-        f"The whole run: {_span(plan.times.low, plan.times.high)}. The first figure is"
-        " for loops that stop early and select nothing, the second for all loops with"
-        " the whole pool, each with the trial's error.",
+        "The whole run, without a policy:"
+        f" {_span(plan.times.low, plan.times.high)}. The first figure is for loops that"
+        " stop early and select nothing, the second for all loops with the whole pool,"
+        " each with the trial's error.",
     ]
 
 

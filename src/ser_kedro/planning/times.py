@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ from ser_kedro.models.precision import uses_bf16
 from ser_kedro.models.source import load_tokenizer
 from ser_kedro.models.speed_trial import Use, seconds_a_token
 from ser_kedro.planning.work import Work, sft_rows
+from ser_kedro.policy.ppo_params import PpoParams
 from ser_kedro.store.references import TableRef
 from ser_kedro.store.tables import read_table
 from ser_kedro.training.params import RewardParams, SftParams
@@ -30,7 +32,7 @@ class StageTime:
         low: Seconds at least: where loops stop early and select little.
         high: Seconds at most.
         precision: ``fp32`` or ``bf16``.
-        speed: Tokens a second, of one that is trained on or scored.
+        speed: Tokens a second, of one that is trained on or scored; by PPO, written.
     """
 
     name: str
@@ -52,25 +54,37 @@ class Lengths:
     row: float
     pair: float
 
+    @property
+    def response(self) -> float:
+        """Of a response."""
+        return self.pair - self.row
+
+    @property
+    def prompt(self) -> float:
+        """Of a prompt."""
+        return self.row - self.response
+
 
 @dataclass(frozen=True)
 class Times:
-    """How long a run takes, up to the evaluation.
+    """How long a run takes.
 
     Attributes:
-        stages: One by one.
+        stages: One by one, up to the evaluation.
+        policy: Training a policy with the result; ``None`` where there is none.
     """
 
     stages: tuple[StageTime, ...]
+    policy: StageTime | None = None
 
     @property
     def low(self) -> float:
-        """Seconds of the whole run at least, with the trial's error."""
+        """Seconds up to the evaluation at least, with the trial's error."""
         return (1 - _ERROR) * sum(stage.low for stage in self.stages)
 
     @property
     def high(self) -> float:
-        """Seconds of the whole run at most."""
+        """Seconds up to the evaluation at most."""
         return (1 + _ERROR) * sum(stage.high for stage in self.stages)
 
 
@@ -96,6 +110,7 @@ def measure(
     model: ModelParams,
     sft: SftParams | None,
     reward: RewardParams,
+    ppo: PpoParams | None,
     *,
     loops: int,
     patience: int,
@@ -108,6 +123,7 @@ def measure(
         model: Which model, for its tokenizer.
         sft: Settings of SFT; ``None`` if the model is passed on.
         reward: Settings of the reward model.
+        ppo: Settings of the policy; ``None`` if the model cannot be one.
         loops: Loops at most.
         patience: Loops without gain that end the run.
         work: What is known of the data, which must be split.
@@ -116,20 +132,24 @@ def measure(
     lengths = sample_lengths(model, work.sample, reward.max_length)
     pairs = work.pairs
     scoring = _rate(config, reward, Use("scoring", reward.max_length))
+    policy = None
+    if ppo is not None and pairs.get("ppo_prompts", 0) > ppo.eval_prompts:
+        policy = _policy(config, ppo, scoring, lengths, pairs["ppo_prompts"])
     stages: list[StageTime] = []
     if sft is not None:
         use = Use("sft", sft.max_length, sft.lora, sft.gradient_checkpointing)
         tokens = sft_rows(sft, pairs["sft_pairs"]) * lengths.row * sft.epochs
         stages.append(_rate(config, sft, use).stage("sft", tokens))
     if reward.trainable == "head":  # each pair is read once, whatever the loops do
-        read = sum(pairs[name] for name in pairs if name != "sft_pairs")
+        unread = ("sft_pairs", "ppo_prompts")
+        read = sum(rows for name, rows in pairs.items() if name not in unread)
         # Each in a pass of its own, which is slower than passes of several.
         alone = Use("scoring", reward.max_length, rows=1)
         half = scoring.precision == "bf16"
         a_token = seconds_a_token(config, alone, bf16=half)
         features = _Rate(a_token, scoring.precision).stage
         stages.append(features("features", read * lengths.pair))
-        return Times(tuple(stages))
+        return Times(tuple(stages), policy)
     use = Use("reward", reward.max_length, reward.lora, reward.gradient_checkpointing)
     training = _rate(config, reward, use)
     labeled = pairs["labeled_pairs"] * reward.epochs * lengths.pair
@@ -149,7 +169,42 @@ def measure(
                 reward.voters * loops * (labeled + pool * reward.epochs),
             ),
             scoring.stage("evaluation", (1 + least) * test, (1 + loops) * test),
-        )
+        ),
+        policy,
+    )
+
+
+def _policy(
+    config: Any, ppo: PpoParams, scoring: _Rate, lengths: Lengths, prompts: int
+) -> StageTime:
+    """Return the time of PPO, by what it writes, reads and learns from.
+
+    At least answers are as long as the data's, at most as long as they may be.
+    """
+    longest = ppo.max_prompt_length + ppo.max_new_tokens
+    learning = Use("sft", longest, ppo.lora, ppo.gradient_checkpointing)
+    rows = min(ppo.rollout_batch_size or ppo.batch_size, ppo.batch_size)
+    writing = _rate(config, ppo, Use("generation", longest, rows=rows))
+    learns = _rate(config, ppo, learning)
+    steps = ppo.steps or math.ceil(
+        ppo.epochs * (prompts - ppo.eval_prompts) / ppo.batch_size
+    )
+    evaluations = 1 + math.ceil(steps / ppo.eval_steps)
+    answers = steps * ppo.batch_size + evaluations * ppo.eval_prompts
+
+    def seconds(response: float) -> float:
+        row = min(lengths.prompt, ppo.max_prompt_length) + response
+        # The policy, its reference and the reward model read each answer.
+        read = answers * 3 * row * scoring.seconds
+        learned = steps * ppo.batch_size * ppo.ppo_epochs * row * learns.seconds
+        return answers * response * writing.seconds + read + learned
+
+    return StageTime(
+        "policy (PPO)",
+        seconds(min(lengths.response, ppo.max_new_tokens)),
+        seconds(ppo.max_new_tokens),
+        learns.precision,
+        1 / writing.seconds,
     )
 
 
@@ -174,6 +229,6 @@ def sample_lengths(model: ModelParams, pairs: TableRef, max_length: int) -> Leng
     )
 
 
-def _rate(config: Any, params: SftParams | RewardParams, use: Use) -> _Rate:
+def _rate(config: Any, params: SftParams | RewardParams | PpoParams, use: Use) -> _Rate:
     bf16 = uses_bf16(params.precision, config, use)
     return _Rate(seconds_a_token(config, use, bf16=bf16), "bf16" if bf16 else "fp32")

@@ -15,6 +15,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -31,6 +32,7 @@ from ser_kedro.models.calibration import Calibration
 from ser_kedro.models.encode import Encoder, Messages
 from ser_kedro.models.half import bf16_linears, hold_bf16
 from ser_kedro.models.heap import keep_freed_memory
+from ser_kedro.models.memory_use import Pieces
 from ser_kedro.policy.actor_critic import ActorCritic, precision
 from ser_kedro.policy.batch import Batch, collate
 from ser_kedro.policy.generate import ends_of, sample
@@ -254,6 +256,18 @@ class Ppo:
                 f"ppo.eval_prompts={params.eval_prompts}: must be 0 or at least the"
                 f" number of processes, {self.processes}"
             )
+        alone = self.processes == 1
+        hint = "ppo: out of memory; lower {} or ppo.max_new_tokens, or train adapters"
+        self.rows_written = Pieces(
+            params.rollout_batch_size,
+            halves=alone,
+            hint=hint.format("ppo.rollout_batch_size"),
+        )
+        self.rows_learned = Pieces(
+            params.micro_batch_size,
+            halves=alone,
+            hint=hint.format("ppo.micro_batch_size"),
+        )
         self.dialogues = list(prompts)
         self.held_out, self.training = self._hold_out(seed)
         self.seed = seed
@@ -369,11 +383,13 @@ class Ppo:
         """Sample answers to the prompts at ``places``, read them and score them."""
         self.actor.eval()
         prompts = [self.prompt_ids[place] for place in places]
-        size = self.params.rollout_batch_size or max(1, len(prompts))
-        parts = [prompts[i : i + size] for i in range(0, len(prompts), size)]
         with self._reading():
-            answers = [row for part in parts for row in self._generate(part)]
-            columns = self._read(prompts, answers, size)
+            answers = self.rows_written.work(
+                len(prompts), partial(self._generate, prompts)
+            )
+            columns = self.rows_written.work(
+                len(prompts), partial(self._read, prompts, answers)
+            )
         mask, log_probs, log_ratio, values, entropies = columns
         ended = torch.tensor([row[-1] in self.eos for row in answers])
         texts = [self._text(row) for row in answers]
@@ -394,10 +410,14 @@ class Ppo:
             entropies=entropies,
         )
 
-    def _generate(self, prompts: list[list[int]]) -> list[list[int]]:
-        """Sample one answer to each prompt."""
-        batch = self._collate(prompts, [[]] * len(prompts))
-        return sample(self.actor.causal, batch, self.params, self.eos)
+    def _generate(self, prompts: list[list[int]], size: int) -> list[list[int]]:
+        """Sample one answer to each prompt, ``size`` at once."""
+        answers: list[list[int]] = []
+        for i in range(0, len(prompts), size):
+            part = prompts[i : i + size]
+            batch = self._collate(part, [[]] * len(part))
+            answers += sample(self.actor.causal, batch, self.params, self.eos)
+        return answers
 
     def _read(
         self, prompts: list[list[int]], answers: list[list[int]], size: int
@@ -494,15 +514,20 @@ class Ppo:
     def _learn(self, rollout: Rollout, rows: list[int]) -> dict[str, float]:
         """Take one optimiser step on the rows of a mini-batch."""
         params, written = self.params, rollout.written
-        micro = params.micro_batch_size or len(rows)
         # A token counts the same in whichever mini-batch, row or process it stands.
         tokens = self._sum(written.mask[rows].sum().float())
-        sums = torch.zeros(5, device=written.mask.device)
-        for i in range(0, len(rows), micro):
-            part = rows[i : i + micro]
-            last = i + micro >= len(rows)
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                self._backward(rollout, part, tokens, sums)
+
+        def gradients(size: int) -> Tensor:
+            self.optimizer.zero_grad()
+            sums = torch.zeros(5, device=written.mask.device)
+            for i in range(0, len(rows), size):
+                part = rows[i : i + size]
+                last = i + size >= len(rows)
+                with nullcontext() if last else self.accelerator.no_sync(self.model):
+                    self._backward(rollout, part, tokens, sums)
+            return sums
+
+        sums = self.rows_learned.work(len(rows), gradients)
         # Each for itself: large errors of the values must not shrink the policy's step.
         norm, _ = (
             self.accelerator.clip_grad_norm_(group["params"], params.max_grad_norm)
@@ -604,16 +629,19 @@ class Ppo:
 
     def _kl(self, written: Written) -> list[float]:
         """Return the KL to the reference along each answer, nats a sequence."""
-        size = self.params.rollout_batch_size or len(written.prompts)
-        found: list[float] = []
-        with self._reading():
+
+        def kls(size: int) -> list[float]:
+            found: list[float] = []
             for i in range(0, len(written.prompts), size):
                 batch = self._collate(
                     written.prompts[i : i + size], written.answers[i : i + size]
                 )
                 kl = self.actor.kl(batch, self.params.temperature)
                 found += kl.sum(1).tolist()
-        return found
+            return found
+
+        with self._reading():
+            return self.rows_written.work(len(written.prompts), kls)
 
     def _judge(self) -> None:
         """Evaluate, and keep the weights if no policy within the bound was better."""
