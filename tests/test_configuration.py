@@ -388,5 +388,6 @@ DEFAULTS = {
     "format": "hh",
     "test_path": None,
     "self_evolve": {"max_loops": None},
+    "data_split": {"validation": "holdout"},
     **reward(0),
 }

@@ -148,6 +148,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         _check_known(_plain(runtime), _plain(known), "--params")
         composed = _plain(_merged(known, runtime))
         _check_loops(composed)
+        _check_voters(composed)
         return composed
 
     def _preset(self, kind: str, name: str) -> DictConfig:
@@ -262,6 +263,16 @@ def _check_loops(parameters: Tree) -> None:
         raise ParameterError(
             f"self_evolve.max_loops={wanted}: the graph has {max_loops()} loops; set"
             f" the environment variable {MAX_LOOPS_VARIABLE}={wanted}"
+        )
+
+
+def _check_voters(parameters: Tree) -> None:
+    voters = parameters["reward"]["voters"]
+    crossfit = parameters["data_split"]["validation"] == "crossfit"
+    if crossfit and isinstance(voters, int) and voters > 1:
+        raise ParameterError(
+            f"reward.voters={voters}: voters are calibrated on labels that are held"
+            " out; add data_split.validation=holdout"
         )
 
 

@@ -15,9 +15,14 @@ from typing import Any
 from ser_kedro.ablations.control_loop import ControlLoop
 from ser_kedro.ablations.oracle_labels import LeakyFilterJob, OracleJob, RandomLabelsJob
 from ser_kedro.launch.executor import run
+from ser_kedro.models.calibration import Calibration
+from ser_kedro.models.scoring import score_pairs
 from ser_kedro.self_evolution.loop import EvolutionLoop
+from ser_kedro.self_evolution.selection import SelectJob
 from ser_kedro.self_evolution.state import EvolutionState
 from ser_kedro.store.references import ModelRef, SelectionRef
+
+WHOLE_POOL = {"status_rule": "quantile", "quantile": 1.0, "labels": "soft"}
 
 
 @dataclass(frozen=True)
@@ -56,9 +61,7 @@ def seed_all(loop: EvolutionLoop) -> MethodResult:
     was trained on.
     """
     model = loop.train(loop.data.labeled_pairs, loop.data.validation_pairs)
-    return MethodResult(
-        model, loop.data.labeled_pairs.rows + loop.data.validation_pairs.rows
-    )
+    return MethodResult(model, _labels(loop))
 
 
 def seed_long(loop: EvolutionLoop) -> MethodResult:
@@ -73,6 +76,48 @@ def seed_long(loop: EvolutionLoop) -> MethodResult:
 def ser(loop: EvolutionLoop) -> MethodResult:
     """Self-evolve, and keep the loop that validation favours: the method."""
     return _kept(loop, loop.run())
+
+
+def committee(loop: EvolutionLoop) -> MethodResult:
+    """Fit a committee of views on all human labels: what averaging views is worth."""
+    return _committee(loop, co_training="never")
+
+
+def co_trained(loop: EvolutionLoop) -> MethodResult:
+    """Let the committee's members teach each other on the pool, whatever it helps."""
+    return _committee(loop, co_training="always")
+
+
+def chosen_committee(loop: EvolutionLoop) -> MethodResult:
+    """Keep the co-trained committee where it is better out of fold, else the other."""
+    return _committee(loop, co_training="auto")
+
+
+def student(loop: EvolutionLoop) -> MethodResult:
+    """Train a reward model on all human labels and the committee's soft ones."""
+    human = (loop.data.labeled_pairs, loop.data.validation_pairs)
+    teacher = loop.committee(loop.data.validation_pairs)
+    scores = score_pairs(
+        teacher, loop.data.unlabeled_pairs, loop.reward.scoring, loop.launcher
+    )
+    job = SelectJob(
+        scores=scores,
+        pairs=loop.data.unlabeled_pairs,
+        loop=1,
+        calibration=Calibration.of(teacher),
+        params=loop.params.selection.model_copy(update=WHOLE_POOL),
+    )
+    model = loop.train(run(job, loop.launcher)["selection"], *human)
+    return MethodResult(model, _labels(loop))
+
+
+def _committee(loop: EvolutionLoop, **changes: Any) -> MethodResult:
+    model = loop.committee(loop.data.validation_pairs, **changes)
+    return MethodResult(model, _labels(loop))
+
+
+def _labels(loop: EvolutionLoop) -> int:
+    return loop.data.labeled_pairs.rows + loop.data.validation_pairs.rows
 
 
 def ssrm(loop: EvolutionLoop) -> MethodResult:
@@ -118,6 +163,13 @@ def full(loop: ControlLoop) -> MethodResult:
     )
 
 
+def full_committee(loop: ControlLoop) -> MethodResult:
+    """Fit the committee on every human label: the ceiling of what its pool can give."""
+    held_out, pool = loop.data.validation_pairs, loop.true_labels()
+    model = loop.committee(held_out, pool, co_training="never")
+    return MethodResult(model, _labels(loop) + loop.data.unlabeled_pairs.rows)
+
+
 def more_human(loop: ControlLoop) -> MethodResult:
     """Train on as many additional human labels as SER gave labels itself."""
     given = _selected(loop.honest().run())
@@ -161,12 +213,17 @@ HONEST: dict[str, Callable[[EvolutionLoop], MethodResult]] = {
     "naive": naive,
     "ssrm": ssrm,
     "ser": ser,
+    "committee": committee,
+    "co_trained": co_trained,
+    "chosen_committee": chosen_committee,
+    "student": student,
 }
 CONTROLS: dict[str, Callable[[ControlLoop], MethodResult]] = {
     "oracle": oracle,
     "leaky": leaky,
     "more_human": more_human,
     "full": full,
+    "full_committee": full_committee,
 }
 METHODS = (*HONEST, *CONTROLS)
 

@@ -14,11 +14,13 @@ import pyarrow.compute as pc
 import torch
 from safetensors.torch import save_file
 from tqdm import tqdm
+from transformers import AutoConfig
 
 from ser_kedro.models.half import keep_head_exact
-from ser_kedro.models.params import Scoring
+from ser_kedro.models.params import Scoring, View
 from ser_kedro.models.reward_model import head_name, load_reward_model
 from ser_kedro.models.scorer import SHARD, Scorer
+from ser_kedro.models.views import ViewScorer
 from ser_kedro.store.json_io import read_json, write_json
 from ser_kedro.store.references import AnyTable, TableRef
 from ser_kedro.store.tables import Rows, map_table, read_table, write_table
@@ -68,6 +70,7 @@ def write_features(
     basis: str,
     scoring: Scoring,
     workspace: Path,
+    views: tuple[View, ...] = (),
 ) -> TableRef:
     """Compute the features of a table's pairs; begun work is resumed.
 
@@ -78,12 +81,18 @@ def write_features(
         basis: What the features are computed by; those of another are not copied.
         scoring: How the backbone is applied.
         workspace: A folder of this work alone.
+        views: What is read of each response; without any, what the head reads.
     """
-    width = read_json(backbone / INDEX)["metadata"]["features"]
-    schema = _schema(width).with_metadata({_BASIS: basis})
+    if views:
+        hidden = AutoConfig.from_pretrained(backbone).get_text_config().hidden_size
+        # Views are many, and half precision is finer than the differences they show.
+        made = _schema(len(views) * hidden, pa.float16())
+    else:
+        made = _schema(read_json(backbone / INDEX)["metadata"]["features"])
+    schema = made.with_metadata({_BASIS: basis})
     rows = FeatureRows([table for table in known if _basis(table) == basis])
     folder = workspace / SHARDS
-    batches = _batches(backbone, pairs, rows, schema, scoring, folder)
+    batches = _batches(backbone, pairs, rows, schema, scoring, folder, views)
     output = write_table(workspace, "features", batches, schema)
     shutil.rmtree(folder, ignore_errors=True)
     return output
@@ -96,10 +105,11 @@ def _batches(
     schema: pa.Schema,
     scoring: Scoring,
     folder: Path,
+    views: tuple[View, ...],
 ) -> Iterator[pa.RecordBatch]:
     table = read_table(pairs)
     found = known.find(table["pair_id"].to_pylist())
-    scorer = _scorer(backbone, scoring) if (found < 0).any() else None
+    scorer = _scorer(backbone, scoring, views) if (found < 0).any() else None
     rows = Rows(table)
     folder.mkdir(exist_ok=True)
     with tqdm(total=len(found), desc="features", unit="pair", disable=None) as bar:
@@ -120,9 +130,11 @@ def _batches(
             bar.update(len(shard))
 
 
-def _scorer(backbone: Path, scoring: Scoring) -> Scorer:
-    """Load the backbone, with a head that hands on what it reads."""
+def _scorer(backbone: Path, scoring: Scoring, views: tuple[View, ...]) -> Scorer:
+    """Load the backbone, with a head that hands on what it reads, or with views."""
     scorer = Scorer.load(backbone, scoring)
+    if views:
+        return ViewScorer(**vars(scorer), views=views)
     model: Any = scorer.model
     name = head_name(model)
     width = model.get_submodule(name).in_features
@@ -179,7 +191,8 @@ class FeatureRows:
             ],
             axis=1,
         )
-        return np.where(flipped[:, None, None], both[:, ::-1], both)
+        ordered = np.where(flipped[:, None, None], both[:, ::-1], both)
+        return ordered.astype(np.float32, copy=False)
 
 
 def flipped(table: pa.Table | pa.RecordBatch) -> np.ndarray:
@@ -193,8 +206,8 @@ def response_columns(table: pa.Table | pa.RecordBatch) -> tuple[str, str]:
     return next(pair for pair in _COLUMNS if pair[0] in table.schema.names)
 
 
-def _schema(width: int) -> pa.Schema:
-    vector = pa.list_(pa.float32(), width)
+def _schema(width: int, kind: pa.DataType | None = None) -> pa.Schema:
+    vector = pa.list_(kind or pa.float32(), width)
     return pa.schema(
         [
             ("pair_id", pa.string()),
@@ -213,9 +226,11 @@ def _features(scorer: Scorer, batch: pa.RecordBatch, schema: pa.Schema) -> Any:
     encoded = scorer.encoder.pairs(prompts, *zip(*ordered, strict=True))
     # One at a time: beside others a pair's features would differ by rounding.
     outputs = np.concatenate([scorer.outputs([pair]) for pair in encoded])
+    vector = schema.field("first").type
     vectors = [
         pa.FixedSizeListArray.from_arrays(
-            pa.array(outputs[:, side].reshape(-1)), schema.field("first").type.list_size
+            pa.array(_as(vector.value_type, outputs[:, side].reshape(-1))),
+            vector.list_size,
         )
         for side in (0, 1)
     ]
@@ -226,6 +241,11 @@ def _features(scorer: Scorer, batch: pa.RecordBatch, schema: pa.Schema) -> Any:
     return pa.RecordBatch.from_arrays(
         [batch["pair_id"], *vectors, *flags], schema=schema
     )
+
+
+def _as(kind: pa.DataType, values: np.ndarray) -> np.ndarray:
+    limits = np.finfo(kind.to_pandas_dtype())
+    return np.clip(values, limits.min, limits.max).astype(limits.dtype)
 
 
 def _merged(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, TypedDict
 
+from ser_kedro.models.params import View
 from ser_kedro.models.scorer_job import ScorerJob
 from ser_kedro.store.fingerprints import hash_folder
 from ser_kedro.store.job import Job
@@ -88,6 +89,33 @@ class FeaturesJob(ScorerJob[FeatureOutputs]):
             for result in results(self.stage)
         ]
         features = write_features(
-            self.model.location, self.pairs, known, basis, self, workspace
+            self.model.location, self.pairs, known, basis, self, workspace, self.read
         )
         return {"features": features}
+
+    @property
+    def read(self) -> tuple[View, ...]:
+        """What is read of each response; nothing: what the head reads."""
+        return ()
+
+
+class ViewsJob(FeaturesJob):
+    """The same, of several views of each response.
+
+    Attributes:
+        views: Which.
+    """
+
+    stage: ClassVar[str] = "views"
+
+    views: tuple[View, ...]
+
+    @property
+    def title(self) -> str:
+        """What it does, for the log."""
+        return f"Compute {len(self.views)} views of {self.pairs.rows:,} pairs"
+
+    @property
+    def read(self) -> tuple[View, ...]:
+        """What is read of each response."""
+        return self.views

@@ -147,6 +147,18 @@ class LoraParams(Params):
     last_layers: int | None = Field(default=None, ge=1)
 
 
+class View(Params):
+    """What is read of a frozen model for a response.
+
+    Attributes:
+        depth: Of the layer, as a share of all: 1 is the last one.
+        pool: The ``mean`` over the response's tokens, or its ``last`` one.
+    """
+
+    depth: float = Field(gt=0, le=1)
+    pool: Literal["mean", "last"] = "mean"
+
+
 class Scoring(Params):
     """How a reward model is applied to texts.
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.models.features_job import FeaturesJob
+from ser_kedro.models.committee import load_views
+from ser_kedro.models.features_job import FeaturesJob, ViewsJob
 from ser_kedro.models.head_job import ScoreHeadJob
-from ser_kedro.models.params import Scoring
+from ser_kedro.models.params import Scoring, View
 from ser_kedro.models.score_job import ScoreJob
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 
@@ -30,7 +31,11 @@ def score_pairs(
     if model.backbone is None:
         job = ScoreJob(model=model, pairs=pairs, rows=rows, **scoring.model_dump())
         return run(job, launcher)["scores"]
-    features = compute_features(model.backbone, pairs, scoring, launcher)
+    if model.kind == "committee":
+        views = load_views(model.location)
+        features = compute_views(model.backbone, pairs, views, scoring, launcher)
+    else:
+        features = compute_features(model.backbone, pairs, scoring, launcher)
     head = ScoreHeadJob(model=model, features=features, pairs=pairs, rows=rows)
     return run(head, launcher)["scores"]
 
@@ -47,4 +52,24 @@ def compute_features(
         launcher: How jobs run.
     """
     job = FeaturesJob(model=backbone, pairs=pairs, **scoring.model_dump())
+    return run(job, launcher)["features"]
+
+
+def compute_views(
+    backbone: ModelRef,
+    pairs: AnyTable,
+    views: tuple[View, ...],
+    scoring: Scoring,
+    launcher: LauncherParams,
+) -> TableRef:
+    """Return what a committee reads for the pairs of a table.
+
+    Args:
+        backbone: From ``BackboneJob``.
+        pairs: A table of pairs.
+        views: Which views.
+        scoring: How the backbone is applied.
+        launcher: How jobs run.
+    """
+    job = ViewsJob(model=backbone, pairs=pairs, views=views, **scoring.model_dump())
     return run(job, launcher)["features"]

@@ -47,7 +47,11 @@ class SplitParams(BaseModel):
             shares must sum to 1.
         labeled_share: Share of the reward model's pairs that keep their human label;
             all of them where the pool comes separately.
-        validation_share: Share of these that is held out to judge the loops.
+        validation: How loops are judged on human labels: ``crossfit`` on all of them,
+            each by models that have not seen it; ``holdout`` on a part that no model
+            trains on (paper).
+        validation_share: Share of the labelled pairs that is held out under
+            ``holdout``.
         test_share: Share of all pairs for the test, where no test set is given.
         near_copy_threshold: Jaccard similarity from which on two prompts must not be
             on two sides; see ``groups.group_prompts``.
@@ -60,6 +64,7 @@ class SplitParams(BaseModel):
     rm_share: Share = 0.65
     ppo_share: Share = 0.05
     labeled_share: Share = 0.15
+    validation: Literal["crossfit", "holdout"] = "crossfit"
     validation_share: Share = 0.4
     test_share: Share = 0.1
     near_copy_threshold: float = Field(default=0.8, gt=0, le=1)
@@ -258,10 +263,11 @@ def _widths(params: SplitParams, with_test: bool, with_pool: bool) -> list[float
     """Return the share of the rows that each of ``PARTS`` should get."""
     labeled_share = 1.0 if with_pool else params.labeled_share
     labels = params.rm_share * labeled_share
+    held_out = params.validation_share if params.validation == "holdout" else 0.0
     shares = [
         params.sft_share,
-        labels * (1 - params.validation_share),
-        labels * params.validation_share,
+        labels * (1 - held_out),
+        labels * held_out,
         params.rm_share * (1 - labeled_share),
         params.ppo_share,
     ]

@@ -66,7 +66,7 @@ def write_split(
         pair_ids=column(collected["train"], "pair_id"),
         pool_keys=keys.get("pool"),
     )
-    tables = _write(workspace, collected, assignment, seed)
+    tables = _write(workspace, collected, assignment, params, seed)
     if "pool" in collected:
         collected["pool"] = collected["pool"].less(_held_out(assignment))
     report = data_report(source, collected, assignment, tables)
@@ -80,6 +80,7 @@ def _write(
     workspace: Path,
     collected: dict[SourcePart, Collected],
     assignment: Assignment,
+    params: SplitParams,
     seed: int,
 ) -> dict[str, TableRef]:
     train = Rows.of(collected["train"], assignment.groups)
@@ -93,6 +94,8 @@ def _write(
         pool, lone = (rows.none(), rows) if given.prompts_alone else (rows, lone)
         _check_pool(len(rows.ids), given)
     sizes = {str(part): len(rows.ids) for part, rows in parts.items()}
+    if params.validation == "crossfit":  # no label is held out
+        del sizes["validation"]
     sizes["unlabeled"] = len(pool.ids) + len(lone.ids)
     check_enough(sizes, assignment)
     blinded = Blinded(seed)

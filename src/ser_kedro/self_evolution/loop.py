@@ -12,6 +12,7 @@ from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import INLINE, LauncherParams
 from ser_kedro.models.calibration import Calibration, log_losses, validation_rewards
 from ser_kedro.models.scoring import score_pairs
+from ser_kedro.self_evolution.crossfit import cut_into_folds, judged_unseen
 from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.self_evolution.progress import Outcome, compare, has_collapsed, judge
 from ser_kedro.self_evolution.refit import RefitJob
@@ -41,6 +42,7 @@ from ser_kedro.store.references import (
     TableRef,
 )
 from ser_kedro.training.average_job import AverageJob
+from ser_kedro.training.committee_job import train_committee
 from ser_kedro.training.params import RewardParams
 
 Selected = tuple[SelectionRef | Nothing, TableRef | Nothing]
@@ -74,7 +76,7 @@ class EvolutionLoop:
     max_loops: int
     launcher: LauncherParams = INLINE
 
-    def train(self, *pairs: TableRef, **changes: Any) -> ModelRef:
+    def train(self, *pairs: AnyTable, **changes: Any) -> ModelRef:
         """Train a reward model from the SFT model on labelled tables.
 
         Args:
@@ -84,7 +86,7 @@ class EvolutionLoop:
         return train_voters(
             start=self.data.sft_model,
             pairs=pairs,
-            validation=self.data.validation_pairs,
+            validation=self._validation,
             params=self.reward.model_copy(update=changes),
             seed=self.seed,
             launcher=self.launcher,
@@ -94,12 +96,70 @@ class EvolutionLoop:
         """Return the model of loop 0, trained on the human labels alone."""
         return seed_model(
             start=self.data.sft_model,
-            pairs=(self.data.labeled_pairs,),
+            labeled=self.data.labeled_pairs,
             validation=self.data.validation_pairs,
             params=self.reward,
+            folds=self.params.folds,
             seed=self.seed,
             launcher=self.launcher,
         )
+
+    @property
+    def crossfits(self) -> bool:
+        """No label is held out: each is judged by a model that has not seen it."""
+        return self.data.validation_pairs.rows == 0
+
+    @property
+    def _validation(self) -> TableRef:
+        """What trainings calibrate on; when cross-fitting, that is replaced later."""
+        data = self.data
+        return data.labeled_pairs if self.crossfits else data.validation_pairs
+
+    def _judged_unseen(self, model: ModelRef, loop: int) -> ModelRef:
+        """Return a loop's model with what models of the folds say of the labels."""
+        if not self.crossfits:
+            return model
+        models = [fold.model_of(loop) for fold in self._folds()]
+        return judged_unseen(model, models, self.reward, self.launcher)
+
+    def _folds(self) -> list[EvolutionLoop]:
+        """Return the same evolution once for each fold, without the fold's labels."""
+        folds = cut_into_folds(
+            self.data.labeled_pairs, self.params.folds, self.seed, self.launcher
+        )
+        return [
+            EvolutionLoop(
+                data=self.data.model_copy(
+                    update={"labeled_pairs": rest, "validation_pairs": held}
+                ),
+                params=self.params,
+                reward=self.reward,
+                seed=self.seed,
+                max_loops=self.max_loops,
+                launcher=self.launcher,
+            )
+            for rest, held in folds
+        ]
+
+    def model_of(self, loop: int) -> ModelRef:
+        """Return the model of a loop, whatever the ones before it were worth."""
+        state = self.begin(self.seed_model())
+        for number in range(1, loop + 1):
+            scores = self.self_label(state)
+            selection, remaining = self.select(state, scores)
+            record = LoopRecord(
+                loop=number,
+                status="-",
+                pool=state.pool_left,
+                selected=0,
+                pool_left=1.0,
+                outcome=Outcome.NO_GAIN,
+                model=self.retrain(state, selection),
+                selection=selection if isinstance(selection, SelectionRef) else None,
+                remaining=remaining if isinstance(remaining, TableRef) else None,
+            )
+            state = advance(state, record, last_loop=loop + 1)
+        return state.model
 
     def begin(self, seed_model: ModelRef) -> EvolutionState:
         """Return the state before loop 1."""
@@ -136,10 +196,10 @@ class EvolutionLoop:
         return self.judge_progress(state, model, scores, selection, remaining)
 
     def self_label(self, state: EvolutionState) -> TableRef | Nothing:
-        """Score what is left of the pool with the last model, or with its voters."""
+        """Score what is left of the pool with the labeller, or with its voters."""
         if state.stopped:
             return NOTHING
-        voters = voters_of(state.model)
+        voters = voters_of(self.labeller(state))
         pool, scoring = self.data.unlabeled_pairs, self.reward.scoring
         scores = tuple(
             score_pairs(voter, pool, scoring, self.launcher, state.remaining)
@@ -150,21 +210,43 @@ class EvolutionLoop:
         job = VoteJob(scores=scores, calibrations=tuple(map(Calibration.of, voters)))
         return run(job, self.launcher)["scores"]
 
+    def labeller(self, state: EvolutionState) -> ModelRef:
+        """Return the model that labels the pool in the loop after a state."""
+        return self.committee() if self.params.labeller == "committee" else state.model
+
+    def committee(self, *more: TableRef, **changes: Any) -> ModelRef:
+        """Fit a committee of views of the start model on the human labels.
+
+        Args:
+            more: Tables of human labels beside ``labeled_pairs``.
+            changes: Of the committee's parameters.
+        """
+        return train_committee(
+            start=self.data.sft_model,
+            pairs=(self.data.labeled_pairs, *more),
+            pool=self.data.unlabeled_pairs,
+            params=self.params.committee.model_copy(update=changes),
+            reward=self.reward,
+            seed=self.seed,
+            launcher=self.launcher,
+        )
+
     def select(self, state: EvolutionState, scores: TableRef | Nothing) -> Selected:
-        """Select the pairs that the last model is confident about, with its labels.
+        """Select the pairs that the labeller is confident about, with its labels.
 
         Returns:
             The selection, and the rows that stay in the pool.
         """
         if isinstance(scores, Nothing):
             return NOTHING, NOTHING
+        labeller = self.labeller(state)
         # Votes are calibrated already.
-        alone = not state.model.voters
+        alone = not labeller.voters
         job = SelectJob(
             scores=scores,
             pairs=self.data.unlabeled_pairs,
             loop=state.loop + 1,
-            calibration=Calibration.of(state.model) if alone else Calibration(),
+            calibration=Calibration.of(labeller) if alone else Calibration(),
             params=self.params.selection,
         )
         outputs = run(job, self.launcher)
@@ -183,7 +265,8 @@ class EvolutionLoop:
         pairs: list[AnyTable] = [selection, *self._earlier(state)]
         if self.params.keep_seed_labels:
             pairs.append(self.data.labeled_pairs)
-        return self._retrain(state, tuple(pairs), self.reward.voters)
+        model = self._retrain(state, tuple(pairs), self.reward.voters)
+        return self._judged_unseen(model, state.loop + 1)
 
     def judge_progress(
         self,
@@ -246,8 +329,10 @@ class EvolutionLoop:
 
         Returns:
             The state with that model as the best, in a record of its own, whose status
-            names the loop.
+            names the loop; the state itself where no pair chose it alone.
         """
+        if self.crossfits:
+            return state
         loop = state.best_loop
         human = (self.data.labeled_pairs, self.data.validation_pairs)
         # Voters label, and nothing is labelled any more; an average needs them all.
@@ -291,7 +376,7 @@ class EvolutionLoop:
             pairs=pairs,
             # A selection's pairs are those of the pool, whose features are known.
             texts=(self.data.labeled_pairs, self.data.unlabeled_pairs),
-            validation=self.data.validation_pairs,
+            validation=self._validation,
             params=self.reward.model_copy(update={**given, "voters": voters}),
             # Each loop shuffles anew, and a new head differs from the last one.
             seed=self.seed + state.loop + 1,
@@ -303,7 +388,7 @@ class EvolutionLoop:
             models=voters_of(trained)
             if self.params.average == "voters"
             else (state.model, trained),
-            validation=self.data.validation_pairs,
+            validation=self._validation,
             params=without_voters(self.reward),
         )
         mean = run(average, self.launcher)["model"]

@@ -6,6 +6,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ser_kedro.training.committee_params import CommitteeParams
+
 
 class SelectionParams(BaseModel):
     """Which pairs a loop learns from; the defaults of the thresholds are the paper's.
@@ -60,6 +62,9 @@ class EvolutionParams(SelectionParams):
     """How a reward model evolves on pairs without labels.
 
     Attributes:
+        labeller: Who labels the pool: the last loop's reward ``model`` (paper), or a
+            ``committee`` of views of the start model, fitted on the human labels.
+        committee: How that committee is fitted, and whether it learns from the pool.
         memory: Earlier selections to train on too: the ``previous`` loop's,
             ``D_n ∪ D_(n-1)`` (paper), ``all`` of them, or ``none``.
         keep_seed_labels: Train on the human labels in every loop.
@@ -71,6 +76,7 @@ class EvolutionParams(SelectionParams):
             it started from, ``voters`` the mean of all voters' (WARM, Ramé et al.,
             2024), ``none`` leaves it.
         max_loops: Loops at most; ``None``: as many as the graph has.
+        folds: Of the human labels, where none is held out (cross-fitting).
         patience: Loops in a row without gain after which the loop has converged.
         standard_errors: The kept model changes only when the paired difference in
             validation log-loss favours the newer one by more than so many standard
@@ -78,9 +84,11 @@ class EvolutionParams(SelectionParams):
         collapse_standard_errors: So many standard errors worse is a collapse.
         refit: Train the model of the kept loop once more at the end, on all human
             labels, those of the validation pairs too; its temperature stays that of
-            the kept one.
+            the kept one. Where none is held out there is nothing to add.
     """
 
+    labeller: Literal["model", "committee"] = "model"
+    committee: CommitteeParams = CommitteeParams()
     memory: Literal["none", "previous", "all"] = "previous"
     keep_seed_labels: bool = True
     start: Literal["previous", "seed", "sft"] = "sft"
@@ -88,6 +96,7 @@ class EvolutionParams(SelectionParams):
     dropout: float | None = Field(None, ge=0, lt=1)
     average: Literal["none", "loops", "voters"] = "none"
     max_loops: int | None = Field(None, ge=1)
+    folds: int = Field(default=5, ge=2)
     patience: int = Field(2, ge=1)
     standard_errors: float = Field(0.0, ge=0)
     collapse_standard_errors: float = Field(2.0, gt=0)

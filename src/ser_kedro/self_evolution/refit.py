@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import ClassVar
 
-from ser_kedro.models.calibration import CALIBRATION, VALIDATION, Calibration
+from ser_kedro.models.calibration import Calibration
+from ser_kedro.self_evolution.link_model import link_model, without_validation
 from ser_kedro.store.job import Job
-from ser_kedro.store.layout import link
 from ser_kedro.store.references import ModelOutputs, ModelRef
-
-_KEPT = ("model", "adapter")
 
 
 class RefitJob(Job[ModelOutputs]):
@@ -41,26 +38,13 @@ class RefitJob(Job[ModelOutputs]):
 
         Adapters that were kept beside it are linked too.
         """
-        folder = workspace / "model"
-        trained = self.model.location
-        for name in _KEPT:
-            # What an interruption left half linked is in the way.
-            shutil.rmtree(workspace / name, ignore_errors=True)
-            if (source := trained.parent / name).is_dir():
-                shutil.copytree(source, workspace / name, copy_function=link)
-        for name in (CALIBRATION, VALIDATION):
-            (folder / name).unlink()
+        folder = link_model(self.model, workspace)
         calibration = Calibration(
             offset=Calibration.of(self.model).offset,
             temperature=Calibration.of(self.held_out).temperature,
         )
         calibration.save(folder)
-        # What it says of pairs that it has seen is no validation.
-        known = {
-            name: value
-            for name, value in self.model.metrics.items()
-            if not name.startswith("validation")
-        }
+        known = without_validation(self.model.metrics)
         changes = {
             "path": "model",
             "fingerprint": self.fingerprint,

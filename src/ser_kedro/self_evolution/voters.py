@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ser_kedro.launch.params import LauncherParams
+from ser_kedro.self_evolution.crossfit import cut_into_folds, judged_unseen
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.training.params import RewardParams
 from ser_kedro.training.reward_model import calibrate_ready, train_reward_model
@@ -19,9 +20,10 @@ def voters_of(model: ModelRef) -> tuple[ModelRef, ...]:
 def seed_model(
     *,
     start: ModelRef,
-    pairs: tuple[AnyTable, ...],
+    labeled: TableRef,
     validation: TableRef,
     params: RewardParams,
+    folds: int,
     seed: int,
     launcher: LauncherParams,
 ) -> ModelRef:
@@ -31,22 +33,34 @@ def seed_model(
 
     Args:
         start: As of ``train_voters``.
-        pairs: As there.
-        validation: As there.
-        params: As there.
-        seed: As there.
+        labeled: The human labels to train on.
+        validation: Those that are held out; without any the model is judged by
+            cross-fitting.
+        params: As of ``train_voters``.
+        folds: Of the cross-fitting.
+        seed: As of ``train_voters``.
         launcher: As there.
     """
+    crossfits = validation.rows == 0
     if start.kind == "reward_model":
-        return calibrate_ready(start, validation, params, launcher)
-    return train_voters(
-        start=start,
-        pairs=pairs,
-        validation=validation,
-        params=params,
-        seed=seed,
-        launcher=launcher,
-    )
+        unseen = labeled if crossfits else validation
+        return calibrate_ready(start, unseen, params, launcher)
+
+    def train(pairs: TableRef, held_out: TableRef) -> ModelRef:
+        return train_voters(
+            start=start,
+            pairs=(pairs,),
+            validation=held_out,
+            params=params,
+            seed=seed,
+            launcher=launcher,
+        )
+
+    if not crossfits:
+        return train(labeled, validation)
+    parts = cut_into_folds(labeled, folds, seed, launcher)
+    models = [train(rest, held) for rest, held in parts]
+    return judged_unseen(train(labeled, labeled), models, params, launcher)
 
 
 def train_voters(

@@ -141,13 +141,15 @@ class ModelRef(Reference):
     """Names a model, a Hugging Face folder.
 
     Attributes:
-        kind: What it is. An ``encoder`` reads in both directions and cannot generate.
+        kind: What it is. An ``encoder`` reads in both directions and cannot generate; a
+            ``committee`` is a head on views of its backbone, which no other software
+            loads.
         base_model: The hub id, folder or preset that it descends from.
         voters: Models that label together with this one.
         backbone: The frozen model that a trained head stands on.
     """
 
-    kind: Literal["language_model", "encoder", "reward_model"]
+    kind: Literal["language_model", "encoder", "reward_model", "committee"]
     base_model: str | None = None
     voters: tuple[ModelRef, ...] = ()
     backbone: ModelRef | None = None
@@ -158,8 +160,18 @@ class ModelRef(Reference):
         return " ".join(model.fingerprint for model in (self, *self.voters))
 
     def load_model(self) -> Any:
-        """Load the weights, as transformers' auto classes do."""
+        """Load the weights, as transformers' auto classes do.
+
+        Raises:
+            StoreError: If it is a committee.
+        """
         import transformers
+
+        if self.kind == "committee":
+            raise StoreError(
+                f"{self.path}: a committee of views is no transformers model; load the"
+                " reward model that learned from it"
+            )
 
         auto = {
             "language_model": transformers.AutoModelForCausalLM,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ser_kedro.launch.params import LauncherParams
+from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.self_evolution.voters import seed_model
 from ser_kedro.store.references import ModelRef, TableRef
 from ser_kedro.training.params import RewardParams
@@ -13,15 +14,17 @@ def train_seed(
     labeled_pairs: TableRef,
     validation_pairs: TableRef,
     reward: RewardParams,
+    self_evolve: EvolutionParams,
     seed: int,
     launcher: LauncherParams,
 ) -> ModelRef:
     """Train the reward model of loop 0 on the human labels; keep a ready one."""
     return seed_model(
         start=sft_model,
-        pairs=(labeled_pairs,),
+        labeled=labeled_pairs,
         validation=validation_pairs,
         params=reward,
+        folds=self_evolve.folds,
         seed=seed,
         launcher=launcher,
     )

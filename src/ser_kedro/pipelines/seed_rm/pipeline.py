@@ -16,6 +16,7 @@ def create_pipeline() -> Pipeline:
                     "labeled_pairs": "labeled_pairs",
                     "validation_pairs": "validation_pairs",
                     "reward": "params:reward",
+                    "self_evolve": "params:self_evolve",
                     "seed": "params:seed",
                     "launcher": "params:launcher",
                 },

@@ -1,0 +1,41 @@
+"""Parameters of a committee of views."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ser_kedro.models.params import Params, View
+
+VIEWS = (
+    View(depth=0.4),
+    View(depth=0.6),
+    View(depth=0.9),
+    View(depth=1.0, pool="last"),
+)
+
+
+class CommitteeParams(Params):
+    """How a committee of views is fitted, and whether it learns from the pool.
+
+    Attributes:
+        views: What its members read of the frozen model, one view each.
+        folds: Parts of the human labels, by prompt group; each is judged by members
+            that have not seen it.
+        co_training: Let members label the pool for each other (Blum and Mitchell,
+            1998): ``always``, ``never``, or where it helps out of fold (``auto``).
+        rounds: Of co-training.
+        share: Of the pool that a member labels for its partner: the surest pairs.
+        pool_limit: Pairs of the pool that co-training reads, at most.
+        standard_errors: ``auto`` takes co-training where the log-loss out of fold is
+            lower by more than so many standard errors of the paired difference.
+    """
+
+    views: tuple[View, ...] = Field(default=VIEWS, min_length=2)
+    folds: int = Field(default=5, ge=2)
+    co_training: Literal["auto", "always", "never"] = "auto"
+    rounds: int = Field(default=3, ge=1)
+    share: float = Field(default=0.5, gt=0, le=1)
+    pool_limit: int = Field(default=4096, ge=1)
+    standard_errors: float = Field(default=1.0, ge=0)
