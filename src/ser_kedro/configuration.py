@@ -267,7 +267,7 @@ def _check_loops(parameters: Tree) -> None:
 
 
 def _check_voters(parameters: Tree) -> None:
-    voters = parameters["reward"]["voters"]
+    voters = parameters["reward"].get("voters", 1)
     crossfit = parameters["data_split"]["validation"] == "crossfit"
     if crossfit and isinstance(voters, int) and voters > 1:
         raise ParameterError(

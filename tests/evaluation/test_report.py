@@ -99,6 +99,17 @@ def test_a_kept_seed_is_no_gain():
     assert "so the seed is kept" in text
 
 
+def test_without_held_out_labels_loop_0_is_plain_training_on_all():
+    labels = replace(LABELS, training=400, validation=0)
+    text = summary(frame(), Estimate(0.01, -0.02, 0.04), labels, REPORT)
+
+    assert "All human labels, no evolution → evolved (loop 1" in text
+    assert "Human labels used: 400 (all of them to train every loop's model" in text
+    assert "| out of fold" in text and "| validation" not in text
+    kept = summary(frame(kept=0), Estimate(0.0, 0.0, 0.0), labels, REPORT)
+    assert "no loop was better out of fold, so the seed is kept" in kept
+
+
 def test_labels_with_and_without_those_of_sft():
     labels = LabelBudget.count(REPORT, sft_spends=True)
     text = summary(frame(), Estimate(0.0, -1, 1), labels, REPORT)

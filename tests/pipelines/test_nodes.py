@@ -144,7 +144,13 @@ def test_all_data_are_rendered_before_training(jobs):
 
 def test_a_ready_reward_model_is_calibrated_and_not_trained(jobs):
     made = seed_rm.train_seed(
-        model("ready"), table("labeled"), table("validation"), REWARD, SEED, LAUNCHER
+        model("ready"),
+        table("labeled"),
+        table("validation"),
+        REWARD,
+        EvolutionParams(),
+        SEED,
+        LAUNCHER,
     )
     score, calibrate = jobs
     assert (score.model, score.pairs) == (model("ready"), table("validation"))
@@ -156,7 +162,13 @@ def test_a_ready_reward_model_is_calibrated_and_not_trained(jobs):
 
 def test_seed_model(jobs):
     seed_rm.train_seed(
-        SFT_MODEL, table("labeled"), table("validation"), REWARD, SEED, LAUNCHER
+        SFT_MODEL,
+        table("labeled"),
+        table("validation"),
+        REWARD,
+        EvolutionParams(),
+        SEED,
+        LAUNCHER,
     )
     (job,) = jobs
     assert (job.start, job.pairs) == (SFT_MODEL, (table("labeled"),))

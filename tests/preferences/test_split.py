@@ -15,7 +15,7 @@ from ser_kedro.preferences.split import (
     check_enough,
 )
 
-PARAMS = SplitParams()
+PARAMS = SplitParams(validation="holdout")
 
 
 def keys(count, seed=0):
@@ -268,3 +268,15 @@ class TestRandomChoices:
             for p in (pair, flipped)
         ]
         assert first[0] == first[1]
+
+
+def test_under_crossfit_no_label_is_held_out():
+    keys = [f"prompt {n}" for n in range(400)]
+    whole = assign(keys, params=SplitParams(validation="crossfit"), seed=0)
+    part = assign(keys, params=PARAMS, seed=0)
+
+    assert len(whole.rows("validation")) == 0
+    both = sorted([*part.rows("labeled"), *part.rows("validation")])
+    assert sorted(whole.rows("labeled")) == both
+    for other in ("sft", "unlabeled", "ppo"):
+        np.testing.assert_array_equal(whole.rows(other), part.rows(other))

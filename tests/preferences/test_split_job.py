@@ -175,7 +175,7 @@ class TestTables:
         hello = (Message("user", "hi"), Message("assistant", "Hello!"))
         pairs = [replace(pair, prompt=hello + pair.prompt) for pair in train[:120]]
         keys = [prompt_key(pair.prompt) for pair in pairs]
-        found = assign(keys, params=SplitParams(), seed=0)
+        found = assign(keys, params=SplitParams(validation="holdout"), seed=0)
         assert found.largest.share < 0.1
 
     def test_too_few_pairs(self, tmp_path, train):
@@ -304,7 +304,7 @@ class TestJob:
                 source=PreferenceSource(
                     format="demo_world", world=WorldParams(**world)
                 ),
-                params=SplitParams(labeled_share=labeled_share),
+                params=SplitParams(labeled_share=labeled_share, validation="holdout"),
                 seed=seed,
             )
 

@@ -52,7 +52,9 @@ def split(folder, labelled, pool, test=None, **options):
     if test is not None:
         places["test_path"] = write(raw / "test.jsonl", map(record, test))
     source = PreferenceSource(**places, **options)
-    made = SplitJob(source=source, params=SplitParams()).work(folder)
+    made = SplitJob(source=source, params=SplitParams(validation="holdout")).work(
+        folder
+    )
     tables = {name: map_table(folder / made[name].path).to_pylist() for name in NAMES}
     return tables | {"report": read_json(folder / made["data_report"].path)}
 

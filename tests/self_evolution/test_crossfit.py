@@ -8,7 +8,8 @@ from ser_kedro.launch.executor import run
 from ser_kedro.models.calibration import Calibration, validation_rewards
 from ser_kedro.models.scoring import score_pairs
 from ser_kedro.preferences.schema import LABELED
-from ser_kedro.self_evolution.crossfit import FoldsJob, cut_into_folds
+from ser_kedro.self_evolution.crossfit import cut_into_folds
+from ser_kedro.self_evolution.crossfit_job import FoldsJob
 from ser_kedro.self_evolution.loop import EvolutionLoop
 from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.self_evolution.state import EvolutionData

@@ -25,7 +25,7 @@ class LabelBudget:
 
     Attributes:
         training: Pairs that the seed model was trained on.
-        validation: Pairs that loops are compared on.
+        validation: Pairs that loops are compared on; 0: on all, by cross-fitting.
         sft: Pairs whose preferred response SFT was trained on; 0 where it used both.
         pool: Pairs without labels.
         prompts: Prompts that were given without answers, in their place.
@@ -58,6 +58,24 @@ class LabelBudget:
     def preference(self) -> int:
         """Labels used by the reward models."""
         return self.training + self.validation
+
+    @property
+    def crossfit(self) -> bool:
+        """No label is held out, so loop 0 is trained on all of them."""
+        return not self.validation
+
+    @property
+    def purpose(self) -> str:
+        """What the labels were for, in words."""
+        if self.crossfit:
+            return (
+                "all of them to train every loop's model, and to judge it: each by"
+                " models of other folds, which have not seen it"
+            )
+        return (
+            f"{self.training:,} to train the seed model, {self.validation:,} to compare"
+            " loops"
+        )
 
     @property
     def without(self) -> str:
@@ -117,13 +135,12 @@ def summary(
     lines = [
         "# Self-evolution, loop by loop",
         "",
-        loop_table(history),
+        loop_table(history, "out of fold" if labels.crossfit else "validation"),
         "",
-        _gain_line(history, gained),
+        _gain_line(history, gained, labels),
         "",
-        f"Human labels used: {labels.preference:,} ({labels.training:,} to train the"
-        f" seed model, {labels.validation:,} to compare loops) beside {labels.without};"
-        " with those that SFT consumed:"
+        f"Human labels used: {labels.preference:,} ({labels.purpose}) beside"
+        f" {labels.without}; with those that SFT consumed:"
         f" {labels.preference + labels.sft:,}.",
         "",
         *_row_lines(data_report),
@@ -135,8 +152,13 @@ def summary(
     return "\n".join(lines)
 
 
-def loop_table(history: pd.DataFrame) -> str:
-    """Return the loops as a Markdown table that also reads well as plain text."""
+def loop_table(history: pd.DataFrame, unseen: str = "validation") -> str:
+    """Return the loops as a Markdown table that also reads well as plain text.
+
+    Args:
+        history: ``evolution_history``.
+        unseen: What to call the labels that loops are compared on.
+    """
     rows = [
         {
             "loop": f"{row.loop}{' *' if row.selected_model else ''}",
@@ -144,7 +166,7 @@ def loop_table(history: pd.DataFrame) -> str:
             "selected": f"{row.selected:,}",
             "pool left": _percent(row.pool_left, 0),
             "self-labels right": _self_labels(row),
-            "validation": _percent(row.validation_accuracy),
+            unseen: _percent(row.validation_accuracy),
             "log-loss": _number(row.validation_log_loss),
             "test accuracy [95 %]": _interval(row),
             "outcome": _outcome(row),
@@ -188,10 +210,12 @@ def figure(history: pd.DataFrame) -> Figure:
     return drawn
 
 
-def _gain_line(history: pd.DataFrame, gained: Estimate) -> str:
+def _gain_line(history: pd.DataFrame, gained: Estimate, labels: LabelBudget) -> str:
     seed, kept = history.iloc[0], history[history["selected_model"]].iloc[0]
+    start = "All human labels, no evolution" if labels.crossfit else "Seed"
     if kept["loop"] == 0:
-        verdict = "no loop was better by the validation pairs, so the seed is kept"
+        unseen = "out of fold" if labels.crossfit else "by the validation pairs"
+        verdict = f"no loop was better {unseen}, so the seed is kept"
     else:
         verdict = gained.verdict()
         if not gained.excludes_zero:
@@ -204,7 +228,7 @@ def _gain_line(history: pd.DataFrame, gained: Estimate) -> str:
         )
         which = f"{model}; refitted with human labels that the seed model had not"
     return (
-        f"Seed → evolved ({which}, marked *):"
+        f"{start} → evolved ({which}, marked *):"
         f" {_percent(seed['test_accuracy'])} → {_percent(kept['test_accuracy'])},"
         f" {gained.points()}: {verdict}."
     )

@@ -42,8 +42,8 @@ from ser_kedro.store.references import (
     TableRef,
 )
 from ser_kedro.training.average_job import AverageJob
-from ser_kedro.training.committee_job import train_committee
 from ser_kedro.training.params import RewardParams
+from ser_kedro.training.train_committee import train_committee
 
 Selected = tuple[SelectionRef | Nothing, TableRef | Nothing]
 

@@ -1,14 +1,10 @@
-"""The job that fits a committee of views, and the steps before it."""
+"""The job that fits a committee of views."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import ClassVar
 
-from ser_kedro.launch.executor import run
-from ser_kedro.launch.params import LauncherParams
-from ser_kedro.models.features_job import BackboneJob
-from ser_kedro.models.scoring import compute_views
 from ser_kedro.store.job import Job
 from ser_kedro.store.references import (
     AnyTable,
@@ -77,42 +73,3 @@ class TrainCommitteeJob(Job[ModelOutputs]):
             backbone=self.backbone,
         )
         return {"model": made}
-
-
-def train_committee(
-    *,
-    start: ModelRef,
-    pairs: tuple[TableRef, ...],
-    pool: AnyTable | None,
-    params: CommitteeParams,
-    reward: RewardParams,
-    seed: int,
-    launcher: LauncherParams,
-) -> ModelRef:
-    """Compute the views of a start model, and fit a committee on them.
-
-    Args:
-        start: A language model, an encoder or a reward model, which stays as it is.
-        pairs: As of ``TrainCommitteeJob``, like all that follows.
-        pool: As there.
-        params: As there.
-        reward: As there, and how the start model is applied.
-        seed: As there.
-        launcher: How jobs run.
-    """
-    backbone = run(BackboneJob(start=start), launcher)["model"]
-    tables: tuple[AnyTable, ...] = (*pairs, *(() if pool is None else (pool,)))
-    views = tuple(
-        compute_views(backbone, table, params.views, reward.scoring, launcher)
-        for table in dict.fromkeys(tables)
-    )
-    job = TrainCommitteeJob(
-        backbone=backbone,
-        features=views,
-        pairs=pairs,
-        pool=pool,
-        params=params,
-        reward=reward,
-        seed=seed,
-    )
-    return run(job, launcher)["model"]

@@ -1,0 +1,51 @@
+"""Train a committee: its views first, each read once."""
+
+from __future__ import annotations
+
+from ser_kedro.launch.executor import run
+from ser_kedro.launch.params import LauncherParams
+from ser_kedro.models.features_job import BackboneJob
+from ser_kedro.models.scoring import compute_views
+from ser_kedro.store.references import AnyTable, ModelRef, TableRef
+from ser_kedro.training.committee_job import TrainCommitteeJob
+from ser_kedro.training.committee_params import CommitteeParams
+from ser_kedro.training.params import RewardParams
+
+
+def train_committee(
+    *,
+    start: ModelRef,
+    pairs: tuple[TableRef, ...],
+    pool: AnyTable | None,
+    params: CommitteeParams,
+    reward: RewardParams,
+    seed: int,
+    launcher: LauncherParams,
+) -> ModelRef:
+    """Compute the views of a start model, and fit a committee on them.
+
+    Args:
+        start: A language model, an encoder or a reward model, which stays as it is.
+        pairs: As of ``TrainCommitteeJob``, like all that follows.
+        pool: As there.
+        params: As there.
+        reward: As there, and how the start model is applied.
+        seed: As there.
+        launcher: How jobs run.
+    """
+    backbone = run(BackboneJob(start=start), launcher)["model"]
+    tables: tuple[AnyTable, ...] = (*pairs, *(() if pool is None else (pool,)))
+    views = tuple(
+        compute_views(backbone, table, params.views, reward.scoring, launcher)
+        for table in dict.fromkeys(tables)
+    )
+    job = TrainCommitteeJob(
+        backbone=backbone,
+        features=views,
+        pairs=pairs,
+        pool=pool,
+        params=params,
+        reward=reward,
+        seed=seed,
+    )
+    return run(job, launcher)["model"]
