@@ -49,9 +49,10 @@ def seconds(monkeypatch, labeled):
     monkeypatch.setattr(times, "sample_lengths", lengths)
     work = Work(pairs=PAIRS, sample=labeled)
 
-    def found(sft=None, ppo=None, **changes):
+    def found(sft=None, ppo=None, asked=None, **changes):
         reward = RewardParams(**{**GIVEN, **changes})
-        made = measure(None, SCRATCH, sft, reward, ppo, loops=3, patience=2, work=work)
+        given = {"loops": 3, "patience": 2, "work": work, **(asked or {})}
+        made = measure(None, SCRATCH, sft, reward, ppo, **given)
         stages = (*made.stages, made.policy)
         return {each.name: (each.low, each.high) for each in stages if each}
 
@@ -81,6 +82,22 @@ def test_voters_train_and_label_as_often(seconds):
 
 def test_under_a_head_each_pair_is_read_once(seconds):
     assert seconds(trainable="head") == {"features": (10 * 1060, 10 * 1060)}
+
+
+def test_each_fold_has_an_evolution_of_its_own(seconds):
+    one, four = seconds(), seconds(asked={"folds": 4})
+
+    # Four folds of three quarters of the labels, and all of them.
+    assert four["seed model"][0] == 4 * one["seed model"][0]
+    assert four["labelling"] == tuple(5 * value for value in one["labelling"])
+    assert four["loops' training"][1] == 3 * 3 * 2 * (4 * 10 + 5 * 1000) * 10
+    assert four["evaluation"] == one["evaluation"]
+
+
+def test_a_committee_reads_everything_once_more(seconds):
+    found = seconds(trainable="head", asked={"views": True})
+
+    assert found["views"] == found["features"]
 
 
 def test_a_policy_writes_reads_and_learns(seconds):

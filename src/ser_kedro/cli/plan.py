@@ -79,6 +79,7 @@ def plan_text(
     evolution = settings["self_evolve"]
     # To train once more at the end costs what a loop does.
     last = evolution.last_loop(max_loops()) + evolution.refit
+    crossfit = settings["data_split"].validation == "crossfit"
     with quiet():
         made = make_plan(
             settings["model"],
@@ -88,6 +89,8 @@ def plan_text(
             planned,
             loops=last,
             patience=evolution.patience,
+            folds=evolution.folds if crossfit else 0,
+            views=evolution.labeller == "committee",
             work=work,
             here=planned == this_machine(),
         )

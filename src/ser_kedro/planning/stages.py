@@ -56,6 +56,7 @@ class Plan:
         steps: Optimiser steps, by training; empty where the data are not there.
         disk: Bytes that the store will take.
         loops: Loops at most.
+        folds: With trainings of their own.
         work: What is known of the data and the store.
         times: How long it takes; ``None`` where that was not tried.
     """
@@ -68,6 +69,7 @@ class Plan:
     steps: dict[str, int]
     disk: Disk
     loops: int
+    folds: int
     work: Work
     times: Times | None = None
 
@@ -82,6 +84,8 @@ def make_plan(
     loops: int,
     work: Work,
     patience: int = 1,
+    folds: int = 0,
+    views: bool = False,
     here: bool = False,
 ) -> Plan:
     """Plan a run from its parameters; no weight is read.
@@ -95,6 +99,8 @@ def make_plan(
         loops: Loops at most.
         work: What is known of the data.
         patience: Loops without gain that end the run.
+        folds: Of the human labels, each with trainings of its own; 0: none.
+        views: A committee reads every text too.
         here: The devices are this machine's, so that it can be tried how long the
             stages take; that needs the data, split.
 
@@ -128,6 +134,8 @@ def make_plan(
             ppo if kind == "language_model" else None,
             loops=loops,
             patience=patience,
+            folds=folds,
+            views=views,
             work=work,
         )
     mode = memory.mode_of(devices, reward.precision)
@@ -144,10 +152,12 @@ def make_plan(
             tuned=start.trained,
             heads=reward.trainable == "head",
             loops=loops,
+            folds=folds,
             bf16=mode == "bf16",
             work=work,
         ),
         loops=loops,
+        folds=folds,
         work=work,
         times=times,
     )

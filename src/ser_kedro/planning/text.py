@@ -104,8 +104,8 @@ def _rest(plan: Plan) -> list[str]:
     disk = plan.disk
     lines = [
         f"Disk: {gigabytes(disk.models)} for {disk.count} models (the start, seed,"
-        f" {plan.loops} loops), {gigabytes(disk.checkpoints)} for checkpoints while one"
-        " trains, "
+        f" {plan.loops} loops{_for_folds(plan)}), {gigabytes(disk.checkpoints)} for"
+        " checkpoints while one trains, "
         + (
             f"{gigabytes(disk.tables)} for tables."
             if disk.tables is not None
@@ -121,6 +121,10 @@ def _rest(plan: Plan) -> list[str]:
             " data_split with the same --env and --params)."
         )
     return [*lines, _jobs(plan), *_times(plan)]
+
+
+def _for_folds(plan: Plan) -> str:
+    return f", the same for each of {plan.folds} folds" if plan.folds else ""
 
 
 def _times(plan: Plan) -> list[str]:

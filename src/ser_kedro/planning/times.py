@@ -114,6 +114,8 @@ def measure(
     *,
     loops: int,
     patience: int,
+    folds: int = 0,
+    views: bool = False,
     work: Work,
 ) -> Times:
     """Try each stage for some seconds and work out what the run takes.
@@ -126,6 +128,8 @@ def measure(
         ppo: Settings of the policy; ``None`` if the model cannot be one.
         loops: Loops at most.
         patience: Loops without gain that end the run.
+        folds: Of the human labels, each with an evolution of its own; 0: none.
+        views: A committee reads every text too.
         work: What is known of the data, which must be split.
     """
     assert work.sample is not None
@@ -149,24 +153,32 @@ def measure(
         a_token = seconds_a_token(config, alone, bf16=half)
         features = _Rate(a_token, scoring.precision).stage
         stages.append(features("features", read * lengths.pair))
+        if views:
+            stages.append(features("views", read * lengths.pair))
         return Times(tuple(stages), policy)
     use = Use("reward", reward.max_length, reward.lora, reward.gradient_checkpointing)
     training = _rate(config, reward, use)
-    labeled = pairs["labeled_pairs"] * reward.epochs * lengths.pair
+    # Each fold's evolution lacks the labels of one fold.
+    labeled = pairs["labeled_pairs"] * reward.epochs * lengths.pair * max(1, folds)
+    copies = 1 + folds
     pool = pairs["unlabeled_pairs"] * lengths.pair
     test = pairs["test_pairs"] * lengths.pair
     least = min(loops, patience)
+    if views:
+        stages.append(scoring.stage("views", pool + labeled / reward.epochs))
     return Times(
         (
             *stages,
             training.stage("seed model", reward.voters * labeled),
             scoring.stage(
-                "labelling", reward.voters * pool, reward.voters * loops * pool
+                "labelling",
+                reward.voters * copies * pool,
+                reward.voters * copies * loops * pool,
             ),
             training.stage(
                 "loops' training",
                 reward.voters * least * labeled,
-                reward.voters * loops * (labeled + pool * reward.epochs),
+                reward.voters * loops * (labeled + copies * pool * reward.epochs),
             ),
             scoring.stage("evaluation", (1 + least) * test, (1 + loops) * test),
         ),

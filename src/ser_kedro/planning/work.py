@@ -79,6 +79,7 @@ def disk(
     tuned: bool,
     heads: bool = False,
     loops: int,
+    folds: int = 0,
     bf16: bool,
     work: Work,
 ) -> Disk:
@@ -91,11 +92,12 @@ def disk(
         heads: Of the reward models only heads are trained, in seconds; they share the
             file of their frozen weights.
         loops: Loops at most.
+        folds: Each with models of its own.
         bf16: Weights are stored with 2 bytes, not 4 (under DeepSpeed).
         work: What is known of the data.
     """
     width = 2 if bf16 else 4
-    models = [start] + [reward] * (1 + loops)
+    models = [start] + [reward] * (1 + loops) * (1 + folds)
     stored = models[:2] if heads else models
     trained = stored[0 if tuned else 1 : 1 if heads else None]
     checkpoints = max((checkpoint_bytes(s, bf16=bf16) for s in trained), default=0)
