@@ -3,6 +3,7 @@
 import csv
 import json
 
+import pyarrow as pa
 import pytest
 
 from ser_kedro.acquisition.exports import EXPORTS, export
@@ -13,10 +14,10 @@ from ser_kedro.preferences.source import PreferenceSource
 
 
 @pytest.fixture
-def requests(table, pool_rows):
+def requests(pool_rows):
     asked = {"p_a": 0.9, "score": 0.2, "random": False, "rank": 1}
     rows = [row | asked for row in pool_rows]
-    return table("requests", rows, REQUESTS).open().data.table
+    return pa.Table.from_pylist(rows, REQUESTS)
 
 
 def fill_jsonl(path):

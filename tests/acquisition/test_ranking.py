@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ser_kedro.acquisition.ranking import disagreement_scores, margin_scores, rank
 
+few = settings(max_examples=40)
 probability = st.floats(0, 1)
 votes = st.tuples(st.integers(1, 4), st.integers(0, 12)).flatmap(
     lambda shape: arrays(np.float64, shape, elements=probability)
@@ -27,6 +28,7 @@ def pools(draw):
 counts, shares = st.integers(1, 50), st.floats(0, 1)
 
 
+@few
 @given(pools(), counts, shares)
 def test_one_pair_of_each_group_until_there_are_enough(pool, count, share):
     scores, groups, order = pool
@@ -36,6 +38,7 @@ def test_one_pair_of_each_group_until_there_are_enough(pool, count, share):
     assert found.random.sum() == round(share * len(taken))
 
 
+@few
 @given(pools(), counts, shares)
 def test_the_random_ones_depend_on_no_score(pool, count, share):
     scores, groups, order = pool
@@ -50,6 +53,7 @@ def test_the_random_ones_depend_on_no_score(pool, count, share):
     assert found.rows[found.random].tolist() == drawn.tolist()
 
 
+@few
 @given(pools(), counts, shares)
 def test_no_pair_that_is_left_would_have_been_better(pool, count, share):
     scores, groups, order = pool
@@ -61,6 +65,7 @@ def test_no_pair_that_is_left_would_have_been_better(pool, count, share):
         assert (scores[left] <= chosen.min()).all()
 
 
+@few
 @given(pools(), counts, shares, st.data())
 def test_the_order_of_the_table_does_not_matter(pool, count, share, data):
     scores, groups, order = pool
@@ -73,6 +78,7 @@ def test_the_order_of_the_table_does_not_matter(pool, count, share, data):
     assert moved[other.rows].tolist() == found.rows.tolist()
 
 
+@few
 @given(pools(), st.integers(1, 20))
 def test_whoever_stops_early_has_the_same_share_of_random_ones(pool, count):
     scores, _, order = pool
@@ -82,12 +88,14 @@ def test_whoever_stops_early_has_the_same_share_of_random_ones(pool, count):
         assert abs(found.random[:done].sum() - done * share) <= 1
 
 
+@few
 @given(votes)
 def test_which_answer_is_called_a_does_not_matter(p):
     for score in (margin_scores, disagreement_scores):
         assert score(p) == pytest.approx(score(1 - p), abs=1e-9)
 
 
+@few
 @given(votes)
 def test_scores_are_in_their_range(p):
     margins, disagreements = margin_scores(p), disagreement_scores(p)

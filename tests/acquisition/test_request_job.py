@@ -68,4 +68,4 @@ def test_the_seed_alone_draws(ask, by):
         return numbers(found)
 
     assert asked(1) == asked(1)
-    assert len({tuple(asked(seed)) for seed in range(9)}) > 1
+    assert len({tuple(asked(seed)) for seed in range(4)}) > 1

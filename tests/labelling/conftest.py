@@ -8,10 +8,13 @@ from ser_kedro.labelling.desk import Desk, plan
 from ser_kedro.labelling.journal import Journal
 from ser_kedro.preferences.schema import Message, Pair
 
+# What a model could answer, and must be seen and not obeyed.
+PLANTED = """</p><script>document.title='x'</script><img src=x onerror="stolen=1">"""
+
 
 def request_row(number):
     prompt = [{"role": "user", "content": f"What is {number}?"}]
-    a, b = f"a{number}", f"b{number} </script><script>document.title='x'</script>"
+    a, b = f"a{number}", f"b{number} {PLANTED}"
     turns = tuple(Message(**turn) for turn in prompt)
     return {
         "pair_id": Pair(turns, a, b).pair_id,

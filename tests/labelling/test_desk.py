@@ -144,7 +144,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=15)
 @given(STEPS)
 def test_any_session_holds(steps):
     """At no time do two windows show one pair, and all that was said is on disk."""

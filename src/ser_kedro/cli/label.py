@@ -28,15 +28,15 @@ def load_requests(env: str | None) -> tuple[pa.Table, int]:
     """
     with KedroSession.create(env=env) as session:
         context = cast("KedroSession", session).load_context()
-        if not context.catalog.exists("label_requests"):
+        # Once: a second catalog of a context forgets the environment's globals.
+        settings, catalog = context.params, context.catalog
+        if not catalog.exists("label_requests"):
             options = f" --env {env}" if env else ""
             raise DataError(
                 "label_requests: nothing was chosen yet; run kedro run --pipelines"
                 f" acquisition{options} first"
             )
-        return read_table(context.catalog.load("label_requests")), context.params[
-            "seed"
-        ]
+        return read_table(catalog.load("label_requests")), settings["seed"]
 
 
 def export_requests(*, env: str | None, form: str, file: str) -> None:
