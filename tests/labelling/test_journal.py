@@ -74,6 +74,24 @@ def test_each_entry_is_flushed_before_add_returns(journal, file, monkeypatch):
     assert flushed == [log.stat().st_ino, file.stat().st_ino]
 
 
+def test_what_cannot_be_written_is_not_there(journal, file, monkeypatch):
+    journal.add(answer(0))
+    log = file.with_name("labels.jsonl.log")
+    before = log.read_bytes(), file.read_bytes()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(OSError, match="disk is full"):
+            journal.add(answer(1))
+    assert (log.read_bytes(), file.read_bytes()) == before
+    assert len(journal.standing) == 1
+    journal.add(answer(1, "second"))
+    assert [each["chosen"] for each in labels(file)] == ["A", "B"]
+
+
+def fail(_):
+    raise OSError("the disk is full")
+
+
 def test_the_journal_only_grows_and_the_labels_follow(journal, file):
     log = file.with_name("labels.jsonl.log")
     entries = [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
+from io import FileIO
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -130,7 +132,7 @@ class Journal:
         count: Number of entries.
     """
 
-    def __init__(self, labels: Path, file: BinaryIO, entries: list[Entry]) -> None:
+    def __init__(self, labels: Path, file: FileIO, entries: list[Entry]) -> None:
         """Take what ``open`` found."""
         self._path = labels
         self._file = file
@@ -157,7 +159,7 @@ class Journal:
                 " write it; give another --file"
             )
         try:
-            file = path.open("a+b")
+            file = path.open("a+b", buffering=0)
         except OSError as error:
             raise DataError(f"{path}: cannot be written ({error.strerror})") from error
         try:
@@ -176,7 +178,7 @@ class Journal:
         if isinstance(entry, Undo):
             self._write_labels()
         elif entry.label is not None:
-            with self._path.open("ab") as file:
+            with self._path.open("ab", buffering=0) as file:
                 _append(file, _json(entry.label))
 
     def close(self) -> None:
@@ -202,7 +204,7 @@ class Journal:
         os.replace(partial, self._path)
 
 
-def _entries(file: BinaryIO, path: Path) -> list[Entry]:
+def _entries(file: FileIO, path: Path) -> list[Entry]:
     file.seek(0)
     lines = file.read().split(b"\n")
     # A line that was cut off by a crash was never confirmed.
@@ -219,10 +221,17 @@ def _entries(file: BinaryIO, path: Path) -> list[Entry]:
     return found
 
 
-def _append(file: BinaryIO, line: str) -> None:
-    file.write(line.encode() + b"\n")
-    file.flush()
-    os.fsync(file.fileno())
+def _append(file: FileIO, line: str) -> None:
+    """Write a whole line to disk, or nothing of it (a full disk)."""
+    end = file.seek(0, os.SEEK_END)
+    data = line.encode() + b"\n"
+    try:
+        if file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.fsync(file.fileno())
+    except OSError:
+        file.truncate(end)
+        raise
 
 
 def _json(value: Any) -> str:
