@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from ser_kedro.ablations.params import AblationParams, PolicyComparisonParams
+from ser_kedro.acquisition.params import AcquisitionParams
 from ser_kedro.configuration import ProjectConfigLoader
 from ser_kedro.errors import ParameterError
 from ser_kedro.evaluation.params import EvaluationParams
@@ -39,6 +40,7 @@ SECTIONS = {
     "policy_evaluation": PolicyEvaluationParams,
     "policy_evaluation.judge": JudgeParams,
     "data.world": WorldParams,
+    "acquisition": AcquisitionParams,
     "ablations": AblationParams,
     "policy_comparison": PolicyComparisonParams,
 }

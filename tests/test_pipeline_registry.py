@@ -80,8 +80,15 @@ def test_steps_are_registered_as_themselves():
     others = {*RUNS, *COMPARISONS, "results"}
     steps = {name: set(known[name].nodes) for name in known.keys() - others}
     assert sum(map(len, steps.values())) == len(set().union(*steps.values()))
+    # Labels are asked for when a run has finished, and used by the next one.
     whole = set(known["self_evolve"].nodes) | set(known["policy"].nodes)
-    assert set().union(*steps.values()) == whole
+    assert set().union(*steps.values()) == whole | set(known["acquisition"].nodes)
+
+
+def test_what_people_are_asked_depends_on_no_label_of_the_pool():
+    asks = register_pipelines()["acquisition"]
+    made = {name for name in asks.inputs() if not name.startswith("params:")}
+    assert made == {"pool_pairs", "reward_model"}
 
 
 def test_of_the_policys_run_only_its_evaluation_reads_test_pairs():

@@ -4,6 +4,7 @@ from kedro.pipeline import Pipeline
 
 from ser_kedro.pipelines import (
     ablations,
+    acquisition,
     data_split,
     evaluation,
     policy_evaluation,
@@ -43,6 +44,7 @@ def register_pipelines() -> dict[str, Pipeline]:
         "self_evolve": evolved,
         "policy": reward_model + steps["ppo"] + steps["policy_evaluation"],
         **steps,
+        "acquisition": acquisition.create_pipeline(),
         "ablations": ablations.create_pipeline(),
         "label_efficiency": ablations.create_efficiency_pipeline(),
         "policy_comparison": ablations.create_policy_pipeline(),

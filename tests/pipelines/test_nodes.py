@@ -4,13 +4,18 @@ from types import SimpleNamespace
 
 import pytest
 
+from ser_kedro.acquisition import requests
+from ser_kedro.acquisition.params import AcquisitionParams
+from ser_kedro.errors import ParameterError
 from ser_kedro.evaluation import consistency
 from ser_kedro.evaluation.benchmarks import results as benchmarks
 from ser_kedro.evaluation.params import EvaluationParams
 from ser_kedro.evaluation.test_scores import TestScores
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.models import rendering, scoring
+from ser_kedro.models.calibration import Calibration
 from ser_kedro.models.params import ModelParams
+from ser_kedro.pipelines.acquisition import nodes as acquisition
 from ser_kedro.pipelines.data_split import nodes as data_split
 from ser_kedro.pipelines.evaluation import nodes as evaluation
 from ser_kedro.pipelines.policy_evaluation import nodes as policy_evaluation
@@ -78,7 +83,7 @@ def jobs(monkeypatch):
         return Outputs(made)
 
     modules = (data_split, sft, ppo, policy_evaluation)
-    others = (rendering, scoring, reward_model, consistency, benchmarks)
+    others = (rendering, scoring, reward_model, consistency, benchmarks, requests)
     for module in (*modules, *others):
         monkeypatch.setattr(module, "run", run)
     return asked
@@ -266,3 +271,31 @@ def test_answers_of_the_policy_and_of_its_start(jobs):
         assert (job.count, job.batch_size, job.params) == (5, 3, sampling)
         assert job.seed == SEED
     assert (ours.path, others.path) == ("answers-1", "answers-2")
+
+
+def test_the_kept_model_and_its_voters_choose_what_people_label(jobs, monkeypatch):
+    monkeypatch.setattr(Calibration, "of", lambda model: Calibration(0.0, 2.0))
+    kept = model("kept").model_copy(update={"voters": (model("voter"),)})
+    params = AcquisitionParams(by="disagreement", count=3)
+    made = acquisition.request_labels(
+        table("pool"), kept, params, REWARD, SEED, LAUNCHER
+    )
+    *score, ask = jobs
+    assert [(job.model.path, job.pairs.path) for job in score] == [
+        ("kept", "pool"),
+        ("voter", "pool"),
+    ]
+    assert {(job.max_length, job.score_tokens) for job in score} == {(123, 456)}
+    assert (ask.pairs, ask.params, ask.seed) == (table("pool"), params, SEED)
+    assert ask.scores == (table("scores-1"), table("scores-2"))
+    assert ask.calibrations == (Calibration(0.0, 2.0),) * 2
+    assert made == table("label_requests-3")
+
+
+def test_nothing_is_scored_for_voters_that_there_are_not(jobs):
+    params = AcquisitionParams(by="disagreement")
+    with pytest.raises(ParameterError, match="by=disagreement"):
+        acquisition.request_labels(
+            table("pool"), model("kept"), params, REWARD, SEED, LAUNCHER
+        )
+    assert jobs == []

@@ -18,6 +18,7 @@ from kedro.framework.startup import bootstrap_project
 from kedro.pipeline import Pipeline
 from kedro.validation.exceptions import ParameterValidationError
 
+from ser_kedro.acquisition.exports import EXPORTS
 from ser_kedro.errors import ParameterError, SerKedroError
 from ser_kedro.preferences.formats.votes import Reading
 from ser_kedro.store.layout import project_root
@@ -215,6 +216,88 @@ cli.add_command(
         help="Say how preference data at PATH (file, folder, URL, hub://OWNER/NAME) are"
         " read, with counts and three pairs. Trains nothing."
         "\n\nExample: ser-kedro look my_pairs.csv --columns prompt=question",
+    )
+)
+
+
+def _label_requests(**options: Any) -> None:
+    from ser_kedro.cli.label import export_requests
+
+    export_requests(**options)
+
+
+cli.add_command(
+    click.Command(
+        "label-requests",
+        params=[
+            click.Argument(["file"], type=click.Path(dir_okay=False)),
+            click.Option(
+                ["--format", "form"],
+                type=click.Choice(list(EXPORTS)),
+                default="jsonl",
+                show_default=True,
+                help="What reads the file.",
+            ),
+            _option_of_run("env"),
+        ],
+        callback=guarded(_label_requests),
+        help="Write the pairs that the pipeline acquisition chose to the new FILE, to"
+        " be labelled in another tool. Labels come back as any preference data do.",
+    )
+)
+
+
+def _label(**options: Any) -> None:
+    from ser_kedro.cli.label import serve
+
+    serve(**options)
+
+
+cli.add_command(
+    click.Command(
+        "label",
+        params=[
+            _option_of_run("env"),
+            click.Option(
+                ["--file"],
+                type=click.Path(dir_okay=False),
+                default="labels.jsonl",
+                show_default=True,
+                help="Where the labels go; what is there already is gone on with.",
+            ),
+            click.Option(
+                ["--annotator"],
+                envvar="USER",
+                default="unknown",
+                help="Who labels; your login if not given.",
+            ),
+            click.Option(
+                ["--repeat-share"],
+                type=click.FloatRange(0, 1),
+                default=0.05,
+                show_default=True,
+                help="Share of the pairs that are asked twice, later and swapped.",
+            ),
+            click.Option(
+                ["--host"],
+                default="127.0.0.1",
+                show_default=True,
+                help="Address to serve at; the default serves this machine alone.",
+            ),
+            click.Option(
+                ["--port"],
+                type=click.IntRange(0, 65535),
+                default=8765,
+                show_default=True,
+                help="0 for any that is free.",
+            ),
+            click.Option(
+                ["--browser"], is_flag=True, help="Open the page in a browser."
+            ),
+        ],
+        callback=guarded(_label),
+        help="Serve a page on which the pairs that the pipeline acquisition chose are"
+        " labelled, with the keys 1, 2, t(ie), s(kip) and u(ndo).",
     )
 )
 

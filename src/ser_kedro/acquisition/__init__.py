@@ -1,0 +1,1 @@
+"""Which pairs of the pool people should label next."""

@@ -1,0 +1,27 @@
+"""``pool_pairs`` and ``reward_model`` → ``label_requests``."""
+
+from kedro.pipeline import Node, Pipeline
+
+from ser_kedro.pipelines.acquisition.nodes import request_labels
+
+
+def create_pipeline() -> Pipeline:
+    """Return the pipeline ``acquisition``."""
+    return Pipeline(
+        [
+            Node(
+                request_labels,
+                inputs={
+                    "pool_pairs": "pool_pairs",
+                    "reward_model": "reward_model",
+                    "acquisition": "params:acquisition",
+                    "reward": "params:reward",
+                    "seed": "params:seed",
+                    "launcher": "params:launcher",
+                },
+                outputs="label_requests",
+                name="request_labels",
+            )
+        ],
+        tags="acquisition",
+    )

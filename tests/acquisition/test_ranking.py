@@ -1,0 +1,110 @@
+"""Which pairs are asked for, by properties."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from ser_kedro.acquisition.ranking import disagreement_scores, margin_scores, rank
+
+few = settings(max_examples=40)
+probability = st.floats(0, 1)
+votes = st.tuples(st.integers(1, 4), st.integers(0, 12)).flatmap(
+    lambda shape: arrays(np.float64, shape, elements=probability)
+)
+
+
+@st.composite
+def pools(draw):
+    size = draw(st.integers(0, 40))
+    elements = st.sampled_from([0.0, 0.25, 0.5, 1.0])
+    scores = draw(arrays(np.float64, size, elements=elements))
+    groups = draw(arrays(np.int64, size, elements=st.integers(0, 15)))
+    order = np.array(draw(st.permutations(range(size))), np.int64)
+    return scores, groups, order
+
+
+counts, shares = st.integers(1, 50), st.floats(0, 1)
+
+
+@few
+@given(pools(), counts, shares)
+def test_one_pair_of_each_group_until_there_are_enough(pool, count, share):
+    scores, groups, order = pool
+    found = rank(scores, groups, order, count=count, random_share=share)
+    taken = groups[found.rows]
+    assert len(set(taken)) == len(taken) == min(count, len(set(groups)))
+    assert found.random.sum() == round(share * len(taken))
+
+
+@few
+@given(pools(), counts, shares)
+def test_the_random_ones_depend_on_no_score(pool, count, share):
+    scores, groups, order = pool
+    found, other = (
+        rank(each, groups, order, count=count, random_share=share)
+        for each in (scores, -scores)
+    )
+    assert found.rows[found.random].tolist() == other.rows[other.random].tolist()
+    # The first of the order that are no copies, so as likely as any other.
+    _, first = np.unique(groups[order], return_index=True)
+    drawn = order[np.sort(first)][: found.random.sum()]
+    assert found.rows[found.random].tolist() == drawn.tolist()
+
+
+@few
+@given(pools(), counts, shares)
+def test_no_pair_that_is_left_would_have_been_better(pool, count, share):
+    scores, groups, order = pool
+    found = rank(scores, groups, order, count=count, random_share=share)
+    chosen = scores[found.rows[~found.random]]
+    assert (np.diff(chosen) <= 0).all()
+    if len(chosen):
+        left = ~np.isin(groups, groups[found.rows])
+        assert (scores[left] <= chosen.min()).all()
+
+
+@few
+@given(pools(), counts, shares, st.data())
+def test_the_order_of_the_table_does_not_matter(pool, count, share, data):
+    scores, groups, order = pool
+    moved = np.array(data.draw(st.permutations(range(len(scores)))), np.int64)
+    place = np.argsort(moved)
+    found = rank(scores, groups, order, count=count, random_share=share)
+    other = rank(
+        scores[moved], groups[moved], place[order], count=count, random_share=share
+    )
+    assert moved[other.rows].tolist() == found.rows.tolist()
+
+
+@few
+@given(pools(), st.integers(1, 20))
+def test_whoever_stops_early_has_the_same_share_of_random_ones(pool, count):
+    scores, _, order = pool
+    found = rank(scores, np.arange(len(scores)), order, count=count, random_share=0.25)
+    for done in range(1, len(found.rows) + 1):
+        share = found.random.sum() / len(found.rows)
+        assert abs(found.random[:done].sum() - done * share) <= 1
+
+
+@few
+@given(votes)
+def test_which_answer_is_called_a_does_not_matter(p):
+    for score in (margin_scores, disagreement_scores):
+        assert score(p) == pytest.approx(score(1 - p), abs=1e-9)
+
+
+@few
+@given(votes)
+def test_scores_are_in_their_range(p):
+    margins, disagreements = margin_scores(p), disagreement_scores(p)
+    assert ((margins >= -1e-12) & (margins <= 1)).all()
+    assert ((disagreements >= 0) & (disagreements <= np.log(2) + 1e-12)).all()
+
+
+def test_only_voters_that_differ_disagree():
+    unsure, split = [[0.5], [0.5]], [[0.0], [1.0]]
+    assert margin_scores(np.array(unsure)) == margin_scores(np.array(split)) == 1
+    assert disagreement_scores(np.array(unsure)) == 0
+    assert disagreement_scores(np.array(split)) == pytest.approx(np.log(2))
