@@ -26,6 +26,7 @@ from ser_kedro.self_evolution.state import EvolutionData
 from ser_kedro.store.layout import project_root
 from ser_kedro.store.references import ModelRef
 from ser_kedro.store.tables import map_table, read_table
+from ser_kedro.training.committee_params import CommitteeParams
 from ser_kedro.training.params import RewardParams
 
 pytestmark = pytest.mark.slow
@@ -455,3 +456,49 @@ def test_methods_are_known_by_name():
         **known, methods=("mine",), variants={"mine": {"method": "ser"}}
     )
     assert given.variant("mine").method == "ser"
+
+
+@pytest.fixture
+def small_committee(loop):
+    committee = CommitteeParams(folds=2, rounds=1)
+    return replace(loop, params=loop.params.model_copy(update={"committee": committee}))
+
+
+def test_committees_and_their_student_use_every_label(small_committee):
+    loop = small_committee
+    human = loop.data.labeled_pairs.rows + loop.data.validation_pairs.rows
+    found = {
+        name: run_method(name, loop)
+        for name in ("committee", "co_trained", "chosen_committee", "full_committee")
+    }
+    student = run_method("student", loop)
+
+    assert {name: each.model.metrics["labels"] for name, each in found.items()} == {
+        "committee": human,
+        "co_trained": human,
+        "chosen_committee": human,
+        "full_committee": human + loop.data.unlabeled_pairs.rows,
+    }
+    assert {each.model.kind for each in found.values()} == {"committee"}
+    taught = {name: each.model.metrics["co_trained"] for name, each in found.items()}
+    assert (taught["committee"], taught["co_trained"]) == (0, 1)
+    same_as = "co_trained" if taught["chosen_committee"] else "committee"
+    test, scoring = loop.data.unlabeled_pairs, loop.reward.scoring
+    rewards = {
+        name: read_table(score_pairs(each.model, test, scoring, loop.launcher))[
+            "reward_a"
+        ].to_numpy()
+        for name, each in found.items()
+    }
+    np.testing.assert_array_equal(rewards["chosen_committee"], rewards[same_as])
+    assert not np.allclose(rewards["committee"], rewards["full_committee"])
+    assert student.labels == human
+    assert student.model.metrics["trained_pairs"] == human + loop.data.unlabeled_pairs.rows
+
+
+def test_more_labels_are_asked_for_by_choice_or_at_random(small_committee):
+    chosen = run_method("active", small_committee)
+    random = run_method("at_random", small_committee)
+
+    assert chosen.labels == random.labels > small_committee.data.labeled_pairs.rows
+    assert chosen.model.fingerprint != random.model.fingerprint

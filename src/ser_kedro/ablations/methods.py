@@ -10,10 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from ser_kedro.ablations.control_loop import ControlLoop
-from ser_kedro.ablations.oracle_labels import LeakyFilterJob, OracleJob, RandomLabelsJob
+from ser_kedro.ablations.oracle_labels import (
+    LeakyFilterJob,
+    OracleJob,
+    RandomLabelsJob,
+    TrueLabelsJob,
+)
+from ser_kedro.acquisition.params import AcquisitionParams
+from ser_kedro.acquisition.requests import label_requests
 from ser_kedro.launch.executor import run
 from ser_kedro.models.calibration import Calibration
 from ser_kedro.models.scoring import score_pairs
@@ -170,6 +177,32 @@ def full_committee(loop: ControlLoop) -> MethodResult:
     return MethodResult(model, _labels(loop) + loop.data.unlabeled_pairs.rows)
 
 
+def active(loop: ControlLoop) -> MethodResult:
+    """Ask for as many labels again, of the pairs that the committee is unsure of."""
+    return _asked(loop, "margin")
+
+
+def at_random(loop: ControlLoop) -> MethodResult:
+    """Ask for as many labels again, of pairs that are drawn at random."""
+    return _asked(loop, "random")
+
+
+def _asked(loop: ControlLoop, by: Literal["margin", "random"]) -> MethodResult:
+    human = (loop.data.labeled_pairs, loop.data.validation_pairs)
+    asker = loop.committee(loop.data.validation_pairs, co_training="never")
+    asked = label_requests(
+        loop.data.unlabeled_pairs,
+        asker,
+        AcquisitionParams(by=by, count=_labels(loop), random_share=0.0),
+        loop.reward.scoring,
+        loop.seed,
+        loop.launcher,
+    )
+    answered = TrueLabelsJob(pairs=asked, audit=loop.audit_labels)
+    new = run(answered, loop.launcher)["labeled"]
+    return MethodResult(loop.train(*human, new), _labels(loop) + new.rows)
+
+
 def more_human(loop: ControlLoop) -> MethodResult:
     """Train on as many additional human labels as SER gave labels itself."""
     given = _selected(loop.honest().run())
@@ -224,6 +257,8 @@ CONTROLS: dict[str, Callable[[ControlLoop], MethodResult]] = {
     "more_human": more_human,
     "full": full,
     "full_committee": full_committee,
+    "active": active,
+    "at_random": at_random,
 }
 METHODS = (*HONEST, *CONTROLS)
 

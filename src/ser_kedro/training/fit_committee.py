@@ -81,6 +81,7 @@ def fit_committee(
     penalties = choose_penalties(human, folds)
     found = cross_fit(human, sample, folds, penalties, params)
     taught, metrics = _choose(human, found, params)
+    metrics["co_trained"] = float(taught)
     if taught and sample is not None:
         members, held_out = co_train(human, sample, penalties, params), found.co_trained
     else:
