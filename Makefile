@@ -3,7 +3,7 @@ BIN := .venv/bin
 RUN := $(BIN)/kedro run --pipelines
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo demo-real test test-fast test-gpu check evidence efficiency develop policy real results bench smollm2 clean
+.PHONY: demo demo-real test test-fast test-gpu check evidence efficiency develop policy real committee results bench smollm2 clean
 
 demo: .venv/ready  ## run self-evolution on the embedded demo
 	$(RUN) self_evolve
@@ -48,6 +48,9 @@ real: .venv/ready  ## the same on the real pairs of ../shared/data, with a froze
 	for env in real_hh real_alpaca; do for name in ablations label_efficiency; do \
 	  $(RUN) $$name --env experiments/$$env --params model=$(ENCODER) || exit; done; done
 	$(MAKE) results
+
+committee: smollm2  ## committees of views beside single heads: SmolLM2, ten draws
+	$(RUN) ablations --env experiments/committee_sample
 
 results: .venv/ready  ## what these four gave, into docs/results_tables.md
 	$(RUN) results --env experiments/docs

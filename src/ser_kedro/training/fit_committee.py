@@ -69,7 +69,7 @@ def fit_committee(
     """
     known = FeatureRows(features)
     tables = [read_table(table) for table in pairs]
-    rewards_of = _Human.read(known, tables, len(params.views), reward)
+    labelled = _Human.read(known, tables, len(params.views), reward)
     groups = [group for table in tables for group in table["group"].to_pylist()]
     if len(set(groups)) < 2:
         raise DataError("committee: the human labels are of one prompt; it needs two")
@@ -77,7 +77,8 @@ def fit_committee(
     sample = None
     if pool is not None and params.co_training != "never":
         sample = _differences(known, pool, len(params.views), params.pool_limit, seed)
-    human, sample, spread = rewards_of.scaled(sample)
+    human, spread = labelled.scaled()
+    sample = None if sample is None else sample / spread
     penalties = choose_penalties(human, folds)
     found = cross_fit(human, sample, folds, penalties, params)
     taught, metrics = _choose(human, found, params)
@@ -88,7 +89,7 @@ def fit_committee(
         members, held_out = fit_members(human, penalties), found.plain
     assert held_out is not None
     _save(members / spread / len(params.views), params, folder)
-    both = rewards_of.features / spread / len(params.views)
+    both = labelled.features / spread / len(params.views)
     unseen = np.einsum("nsvh,nvh->ns", both, held_out[folds])
     # Each fold's members have a zero of their own; the kept ones' is what counts.
     for fold in range(folds.max() + 1):
@@ -122,16 +123,15 @@ class _Human:
             parts.append((taken.reshape(len(table), 2, views, -1), labels, weights))
         return cls(*(np.concatenate(each) for each in zip(*parts, strict=True)))
 
-    def scaled(self, pool: Floats | None) -> tuple[Pairs, Floats | None, Floats]:
-        """Return pairs and pool of spread 1, and the spread, ``(v, h)``.
+    def scaled(self) -> tuple[Pairs, Floats]:
+        """Return differences of spread 1, and the spread, ``(v, h)``.
 
-        The sign of a difference means nothing, so the spread is about zero.
+        The sign of a difference means nothing, so the spread is about zero. The pool
+        has no say in it, so that members without the pool are the same beside it.
         """
         own = self.features[:, 0] - self.features[:, 1]
-        every = own if pool is None else np.concatenate([own, pool])
-        spread = np.sqrt(np.mean(every**2, axis=0)) + _EPSILON
-        human = Pairs(own / spread, self.labels, self.weights)
-        return human, None if pool is None else pool / spread, spread
+        spread: Floats = np.sqrt(np.mean(own**2, axis=0)) + _EPSILON
+        return Pairs(own / spread, self.labels, self.weights), spread
 
 
 def _differences(
