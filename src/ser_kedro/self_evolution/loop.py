@@ -123,7 +123,10 @@ class EvolutionLoop:
         return judged_unseen(model, models, self.reward, self.launcher)
 
     def _folds(self) -> list[EvolutionLoop]:
-        """Return the same evolution once for each fold, without the fold's labels."""
+        """Return the same evolution once for each fold, without the fold's labels.
+
+        A control's folds are no controls: they see no truth about the pool.
+        """
         folds = cut_into_folds(
             self.data.labeled_pairs, self.params.folds, self.seed, self.launcher
         )
@@ -147,6 +150,9 @@ class EvolutionLoop:
         for number in range(1, loop + 1):
             scores = self.self_label(state)
             selection, remaining = self.select(state, scores)
+            if isinstance(selection, Nothing) or selection.status == Status.STOP:
+                break  # nothing to learn from, now or later
+            assert isinstance(remaining, TableRef)
             record = LoopRecord(
                 loop=number,
                 status="-",
@@ -155,8 +161,8 @@ class EvolutionLoop:
                 pool_left=1.0,
                 outcome=Outcome.NO_GAIN,
                 model=self.retrain(state, selection),
-                selection=selection if isinstance(selection, SelectionRef) else None,
-                remaining=remaining if isinstance(remaining, TableRef) else None,
+                selection=selection,
+                remaining=remaining,
             )
             state = advance(state, record, last_loop=loop + 1)
         return state.model
