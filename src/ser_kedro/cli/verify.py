@@ -25,8 +25,8 @@ def verify() -> Iterator[str]:
             yield str(error)
     if damaged:
         raise StoreError(
-            f"{damaged} of {jobs:,} finished jobs are damaged; run the same command"
-            " again: it sets them aside and makes them again"
+            f"{damaged} of {jobs:,} finished jobs are damaged; run their pipelines"
+            " again: a run sets damaged jobs aside and makes them again"
         )
     yield f"{jobs - unknown:,} finished jobs: every file is what was written"
     if unknown:
