@@ -205,6 +205,16 @@ class TestReuse:
         run(job)
         assert times(log) == 1 and "set aside" not in caplog.text
 
+    @pytest.mark.parametrize("path", ["/etc/passwd", "data/store/other/x/table.arrow"])
+    def test_an_older_record_that_points_elsewhere_is_damaged(self, job, log, path):
+        folder = store.folder(job)
+        unsealed(folder)
+        record = read_json(folder / store.RESULT)
+        record["outputs"]["table"]["path"] = path
+        write_json(folder / store.RESULT, record)
+        assert store.find(job) is None
+        assert run(job)["table"].path == f"data/store/make/{folder.name}/table.arrow"
+
     def test_a_commit_that_was_cut_off(self, project, log):
         """A record of the first try must not be taken for a file of the job."""
         job = Make(log=log)

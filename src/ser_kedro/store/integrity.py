@@ -78,13 +78,14 @@ def _sealed_record(path: Path) -> dict[str, Any]:
     try:
         record = read_json(path)
         digest = record.pop(_DIGEST, None)
-        OUTPUTS.validate_python(record["outputs"])
+        outputs = OUTPUTS.validate_python(record["outputs"])
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise DamageError(f"{path.name} is missing") from None
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, RecursionError, TypeError, ValueError):
         raise DamageError(f"{path.name} cannot be read") from None
     old = digest is None and not is_sealed(record)
-    if not old and digest != _digest(record):
+    whole = old or digest == _digest(record)
+    if not whole or not all(_lies_in(path.parent, each) for each in outputs.values()):
         raise DamageError(f"{path.name} is not what was written")
     return record
 
@@ -134,6 +135,11 @@ def _references(value: Any) -> Iterator[Reference]:
         inside = value
     for each in inside:
         yield from _references(each)
+
+
+def _lies_in(folder: Path, reference: Reference) -> bool:
+    inside = os.path.normpath(project_root() / reference.path)
+    return Path(inside).is_relative_to(os.path.normpath(folder))
 
 
 def _job_folder(reference: Reference) -> Path:
