@@ -24,6 +24,7 @@ USED = {
     "datasets/preference_dataset.py": {"_typing"},
     "datasets/pydantic_json_dataset.py": {"_typing"},
     "datasets/reference_dataset.py": {"_typing"},
+    "hooks.py": {"_filter_pipeline_for_missing_outputs"},
     "models/distributed.py": {"__compatible_ops__", "_n_gpu"},
     "models/packed_rows.py": {"_attn_implementation"},
     "models/zero3.py": {
@@ -131,6 +132,19 @@ def test_kedros_errors():
     with pytest.raises(ValueError) as raised:
         pipeline.filter(to_nodes=["nosuch"])
     assert "nosuch" in one_line(raised.value)
+
+
+def test_kedros_only_missing_outputs():
+    """``hooks`` asks which nodes a runner will leave out before the runner does."""
+    from kedro.io import DataCatalog, MemoryDataset
+    from kedro.pipeline import Node, Pipeline
+    from kedro.runner import SequentialRunner
+
+    pipeline = Pipeline([Node(abs, inputs="a", outputs="b", name="n")])
+    catalog = DataCatalog({"a": MemoryDataset(1), "b": MemoryDataset(2)})
+    for runner in (SequentialRunner(), SequentialRunner(is_async=True)):
+        left = runner._filter_pipeline_for_missing_outputs(pipeline, catalog)
+        assert isinstance(left, Pipeline)
 
 
 def test_kedro_datasets_previews():

@@ -25,6 +25,10 @@ class StoreError(SerKedroError):
     """A reference points to nothing, or the store cannot be written."""
 
 
+class DamageError(StoreError):
+    """A file of a finished job is no longer what was written."""
+
+
 class LaunchError(SerKedroError):
     """A job that ran in processes of its own did not finish.
 

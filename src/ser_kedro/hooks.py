@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,16 @@ from kedro.config import MissingConfigException, OmegaConfigLoader
 from kedro.framework.context import KedroContext
 from kedro.framework.hooks import hook_impl
 from kedro.framework.project import pipelines
-from kedro.io import AbstractVersionedDataset, CatalogProtocol, MemoryDataset
+from kedro.io import (
+    AbstractVersionedDataset,
+    CatalogProtocol,
+    MemoryDataset,
+    Version,
+)
+from kedro.io.core import VersionNotFoundError
 from kedro.pipeline import Pipeline
 from kedro.pipeline.node import Node
+from kedro.runner import SequentialRunner
 from kedro_datasets.partitions import PartitionedDataset
 from pydantic import SecretStr
 
@@ -38,7 +46,7 @@ _WHOLE = ("self_evolve", "policy", "ablations")
 
 
 class ProjectHooks:
-    """Tell jobs where the project is, check inputs, print the summary."""
+    """Tell jobs where the project is, fix versions, check inputs, print the summary."""
 
     @hook_impl
     def after_context_created(self, context: KedroContext) -> None:
@@ -63,7 +71,7 @@ class ProjectHooks:
     def before_pipeline_run(
         self, run_params: dict[str, Any], pipeline: Pipeline, catalog: CatalogProtocol
     ) -> None:
-        """Refuse a run that could not finish.
+        """Fix which versions the run loads, and refuse it if it could not finish.
 
         Raises:
             DataError: If an input has no version, or refers to what is gone; if a
@@ -71,6 +79,7 @@ class ProjectHooks:
             ModelError: If some stage could not use the model.
             ParameterError: If the launcher's software is missing.
         """
+        _pin_versions(pipeline, catalog, run_params["only_missing_outputs"])
         inputs = pipeline.inputs()
         if LAUNCHER in inputs:
             check_installed(catalog.load(LAUNCHER))
@@ -95,6 +104,30 @@ class ProjectHooks:
         """Print the table that the run was for, if it came as far as that."""
         if SUMMARY in pipeline.all_outputs():
             print(f"\n{catalog.load(SUMMARY)}")
+
+
+def _pin_versions(
+    pipeline: Pipeline, catalog: CatalogProtocol, only_missing: bool
+) -> None:
+    """Let a run load what it has saved itself, or else what was there at its start.
+
+    Kedro would load the newest version at the time, which another run may have saved.
+    """
+    to_run = pipeline
+    if only_missing:
+        runner = SequentialRunner()
+        to_run = runner._filter_pipeline_for_missing_outputs(pipeline, catalog)
+    made = to_run.all_outputs()
+    for name in pipeline.datasets():
+        dataset = catalog.get(name)
+        if not isinstance(dataset, AbstractVersionedDataset):
+            continue
+        if not dataset._version or dataset._version.load:
+            continue  # one file for all runs, or a version that was asked for
+        save = dataset.resolve_save_version()
+        with suppress(VersionNotFoundError):
+            load = save if name in made else dataset.resolve_load_version()
+            dataset._version = Version(load, save)
 
 
 def _check_model(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
@@ -133,8 +166,8 @@ def _nothing_to_read(name: str, env: str | None) -> str:
     # The files of several runs are the output of none.
     options = f" --env {env}" if env else ""
     return (
-        f"{name}: nothing was made yet, or it is no longer in the store; run kedro run"
-        f" --pipelines {next(makers, _WHOLE[-1])}{options} first"
+        f"{name}: nothing was made yet, or it is damaged or no longer in the store; run"
+        f" kedro run --pipelines {next(makers, _WHOLE[-1])}{options} first"
     )
 
 

@@ -493,7 +493,9 @@ def test_committees_and_their_student_use_every_label(small_committee):
     np.testing.assert_array_equal(rewards["chosen_committee"], rewards[same_as])
     assert not np.allclose(rewards["committee"], rewards["full_committee"])
     assert student.labels == human
-    assert student.model.metrics["trained_pairs"] == human + loop.data.unlabeled_pairs.rows
+    assert (
+        student.model.metrics["trained_pairs"] == human + loop.data.unlabeled_pairs.rows
+    )
 
 
 def test_more_labels_are_asked_for_by_choice_or_at_random(small_committee):

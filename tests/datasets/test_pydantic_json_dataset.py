@@ -5,6 +5,7 @@ from kedro.io import DatasetError, Version
 from pydantic import BaseModel
 
 from ser_kedro.datasets import PydanticJSONDataset
+from ser_kedro.store.references import TableRef
 
 
 class Point(BaseModel):
@@ -14,6 +15,10 @@ class Point(BaseModel):
 
 class Other(BaseModel):
     x: float
+
+
+class Named(BaseModel):
+    tables: dict[str, list[TableRef]]
 
 
 POINT = Point(x=1.5, name="ü")
@@ -45,7 +50,7 @@ class TestPydanticJSONDataset:
         name = "ser_kedro.store.references.TableRef"
         dataset = PydanticJSONDataset(filepath=filepath, model=name)
         (kind,) = {dataset._kind()}
-        table = kind(path="t.arrow", fingerprint="abc", rows=3)
+        table = kind(path="data/store/tables/t/t.arrow", fingerprint="abc", rows=3)
         dataset.save(table)
         assert dataset.load() == table
 
@@ -53,6 +58,16 @@ class TestPydanticJSONDataset:
         assert not dataset.exists()
         dataset.save(POINT)
         assert dataset.exists()
+
+    def test_damage_behind_a_reference(self, filepath, project):
+        dataset = PydanticJSONDataset(filepath=filepath, model=Named)
+        table = TableRef(path="data/store/a/b/t.arrow", fingerprint="c", rows=3)
+        dataset.save(Named(tables={"test": [table]}))
+        assert dataset.exists()
+        (project / "data/store/a/b").mkdir(parents=True)
+        with pytest.raises(DatasetError, match=r"a b: result\.json is missing"):
+            dataset.load()
+        assert not dataset.exists()
 
     def test_refuses_another_class(self, dataset):
         with pytest.raises(DatasetError, match="saves Point, not Other"):

@@ -1,10 +1,14 @@
 import shutil
+from typing import ClassVar
 
 import pyarrow as pa
 import pytest
 from kedro.io import DatasetError, Version
 
 from ser_kedro.datasets import ReferenceDataset
+from ser_kedro.launch.executor import run
+from ser_kedro.store import job_store as store
+from ser_kedro.store.job import Job
 from ser_kedro.store.references import NOTHING, ModelRef
 from ser_kedro.store.tables import write_table
 
@@ -28,23 +32,38 @@ def versioned(filepath):
     return ReferenceDataset(filepath=filepath, version=Version(None, "2026-01-01"))
 
 
+class MakeTable(Job):
+    stage: ClassVar[str] = "tables"
+
+    def work(self, workspace):
+        rows = [pa.RecordBatch.from_pylist([ROW] * 5, SCHEMA)]
+        return {"made": write_table(workspace, "t", rows, SCHEMA)}
+
+
+class MakeModel(Job):
+    stage: ClassVar[str] = "models"
+
+    def work(self, workspace):
+        (workspace / "model").mkdir()
+        (workspace / "model" / "model.safetensors").write_bytes(b"weights")
+        model = ModelRef(
+            kind="reward_model",
+            path="model",
+            fingerprint="abc",
+            base_model="tiny",
+            metrics={"steps": 7},
+        )
+        return {"made": model}
+
+
 @pytest.fixture
 def stored_table(project):
-    return write_table(
-        project, "t", [pa.RecordBatch.from_pylist([ROW] * 5, SCHEMA)], SCHEMA
-    )
+    return run(MakeTable())["made"]
 
 
 @pytest.fixture
 def stored_model(project):
-    (project / "model").mkdir()
-    return ModelRef(
-        kind="reward_model",
-        path="model",
-        fingerprint="abc",
-        base_model="tiny",
-        metrics={"steps": 7},
-    )
+    return run(MakeModel())["made"]
 
 
 class TestReferenceDataset:
@@ -68,9 +87,26 @@ class TestReferenceDataset:
     def test_does_not_exist_in_a_pruned_store(self, dataset, stored_model, project):
         dataset.save(stored_model)
         assert dataset.exists()
-        shutil.rmtree(project / "model")
+        shutil.rmtree(store.folder(MakeModel()))
         assert not dataset.exists()
         assert dataset.load() == stored_model
+
+    def test_damaged(self, dataset, stored_model):
+        dataset.save(stored_model)
+        (stored_model.location / "model.safetensors").write_bytes(b"heights")
+        with pytest.raises(
+            DatasetError, match=r"models .*model\.safetensors has other"
+        ):
+            dataset.load()
+        # So that what is missing of a run is made again.
+        assert not dataset.exists()
+
+    def test_outside_of_the_store(self, dataset, stored_table):
+        dataset.save(stored_table.model_copy(update={"path": "../../etc/passwd"}))
+        with pytest.raises(DatasetError, match="passwd: no place in the store"):
+            dataset.load()
+        with pytest.raises(DatasetError, match="no place in the store"):
+            dataset.exists()
 
     def test_load_missing_file(self, dataset):
         with pytest.raises(DatasetError, match="Failed while loading data"):
@@ -116,6 +152,7 @@ class TestReferenceDatasetVersioned:
             versioned.save(stored_model)
 
     def test_a_table_is_not_copied(self, versioned, filepath, stored_table, tmp_path):
+        before = set(tmp_path.rglob("*"))
         versioned.save(stored_table)
-        written = [path for path in tmp_path.rglob("*.json") if path.is_file()]
+        written = [p for p in {*tmp_path.rglob("*")} - before if p.is_file()]
         assert len(written) == 1 and written[0].stat().st_size < 1000

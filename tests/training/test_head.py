@@ -9,6 +9,7 @@ import torch
 from scipy.optimize import minimize
 from transformers import AutoModelForSequenceClassification
 
+from ser_kedro.errors import ModelError
 from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import INLINE
 from ser_kedro.models.calibration import Calibration
@@ -24,7 +25,7 @@ from ser_kedro.self_evolution.loop import EvolutionLoop
 from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.self_evolution.state import EvolutionData
 from ser_kedro.self_evolution.voters import train_voters, voters_of
-from ser_kedro.store.layout import project_root
+from ser_kedro.store.layout import finished, project_root
 from ser_kedro.store.references import ModelRef
 from ser_kedro.store.tables import read_table
 from ser_kedro.training.params import RewardParams
@@ -231,6 +232,23 @@ def test_features_of_swapped_responses_are_swapped(features, table, train_rows):
     rows = one.take(one.find(ids), flipped(read_table(straight)))
     again = two.take(two.find(ids), flipped(read_table(mirrored)))
     assert np.array_equal(rows, again[:, ::-1]) and not np.array_equal(rows, again)
+
+
+def test_features_that_are_damaged_are_not_copied(
+    table, features, train_rows, monkeypatch
+):
+    first = features(table("first", train_rows[:4], LABELED)).location
+    half = first.stat().st_size // 2
+    first.write_bytes(first.read_bytes()[:half] + bytes(half))
+    computed = count_calls(monkeypatch, Scorer, "outputs")
+    features(table("more", train_rows[:6], LABELED))
+    assert computed == [6]
+
+
+def test_a_training_that_diverges_stores_nothing(train, sft_model):
+    with pytest.raises(ModelError, match="its loss is (nan|inf)|infinite or NaN"):
+        train(sft_model, learning_rate=1e37)
+    assert not [*finished("reward_model")]
 
 
 def test_equal_models_are_one_backbone(sft_model, project):

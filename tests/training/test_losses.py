@@ -3,7 +3,8 @@ import math
 import pytest
 import torch
 
-from ser_kedro.training.losses import pair_losses
+from ser_kedro.errors import ModelError
+from ser_kedro.training.losses import check_finite, pair_losses
 
 MARGINS = torch.tensor([-2.0, 0.0, 0.5, 3.0])
 
@@ -90,3 +91,14 @@ def test_margins_that_are_asked_for_come_off_the_difference():
     assert (
         pair_losses(MARGINS, asked=0 * asked).tolist() == pair_losses(MARGINS).tolist()
     )
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf, -math.inf])
+def test_a_loss_that_is_no_number_ends_the_training(loss):
+    said = f"^reward model: the training diverged, its loss is {loss} by step 7; lower"
+    with pytest.raises(ModelError, match=said):
+        check_finite(loss, "reward model", 7)
+
+
+def test_any_other_loss_is_returned():
+    assert check_finite(1e30, "SFT", 1) == 1e30

@@ -17,6 +17,7 @@ from ser_kedro.models.params import LoraParams, ModelParams
 from ser_kedro.models.reward_model import load_reward_model
 from ser_kedro.models.scorer import Scorer, save_checked
 from ser_kedro.preferences.schema import LABELED, PAIRS
+from ser_kedro.store import job_store as store
 from ser_kedro.store.layout import project_root
 from ser_kedro.store.references import ModelRef
 from ser_kedro.store.tables import read_table
@@ -432,6 +433,14 @@ def test_overlong_pairs_are_dropped_and_counted(job):
 
     assert 0 < metrics["overlong_pairs"]
     assert metrics["trained_pairs"] == 32 - metrics["overlong_pairs"]
+
+
+@pytest.mark.parametrize("rate", [1e9, 1e30])
+def test_a_training_that_diverges_stores_nothing(job, rate):
+    diverging = job(learning_rate=rate)
+    with pytest.raises(ModelError, match="infinite or NaN|its loss is (nan|inf)"):
+        run(diverging)
+    assert not store.folder(diverging).exists()
 
 
 def test_no_pair_left_is_an_error(job):

@@ -8,6 +8,7 @@ from ser_kedro.launch.executor import run
 from ser_kedro.models.params import LoraParams, ModelParams, ScratchParams
 from ser_kedro.models.scratch import EOS, PAD, random_model, train_tokenizer
 from ser_kedro.preferences.schema import LABELED
+from ser_kedro.store import job_store as store
 from ser_kedro.training.params import SftParams
 from ser_kedro.training.sft_job import SftJob
 from tests.models import brought
@@ -184,6 +185,15 @@ def test_overlong_rows_are_counted(job):
 
     assert 0 < metrics["overlong_pairs"] < 16
     assert metrics["trained_pairs"] == 16 - metrics["overlong_pairs"]
+
+
+def test_a_training_that_diverges_stores_nothing(job):
+    diverging = job(learning_rate=1e38)
+    with pytest.raises(
+        ModelError, match="^sft: the training diverged, its loss is nan"
+    ):
+        run(diverging)
+    assert not store.folder(diverging).exists()
 
 
 def test_no_row_left_is_an_error(job):

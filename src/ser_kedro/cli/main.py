@@ -302,6 +302,24 @@ cli.add_command(
 )
 
 
+def _verify() -> None:
+    from ser_kedro.cli.verify import verify
+
+    for line in verify():
+        click.echo(line)
+
+
+cli.add_command(
+    click.Command(
+        "verify",
+        callback=guarded(_verify),
+        help="Read all of data/store and say which finished jobs are damaged (exit"
+        " code 2 if any). Changes nothing: the next run sets them aside and makes them"
+        " again.",
+    )
+)
+
+
 def main() -> None:
     """Run the ``ser-kedro`` command in the project of the working directory."""
     root = project_root()

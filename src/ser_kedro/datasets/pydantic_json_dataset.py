@@ -15,12 +15,14 @@ from kedro.utils import load_obj
 from kedro_datasets._typing import JSONPreview
 from pydantic import BaseModel, ValidationError
 
+from ser_kedro.errors import DamageError
+from ser_kedro.store import integrity
 from ser_kedro.store.json_io import read_json, write_json
 
 
 class PydanticJSONDataset(AbstractVersionedDataset[BaseModel, BaseModel]):
     """``PydanticJSONDataset`` saves an instance of a Pydantic model as a JSON file,
-    and loads it as that again, checked.
+    and loads it as that again, checked, with what its references point to.
 
     Examples:
         Using the [YAML API](https://docs.kedro.org/en/stable/catalog-data/data_catalog_yaml_examples/):
@@ -79,6 +81,11 @@ class PydanticJSONDataset(AbstractVersionedDataset[BaseModel, BaseModel]):
         }
 
     def load(self) -> BaseModel:
+        data = self._read()
+        integrity.check(data)
+        return data
+
+    def _read(self) -> BaseModel:
         path = Path(get_filepath_str(self._get_load_path(), "file"))
         kind = self._kind()
         try:
@@ -105,9 +112,15 @@ class PydanticJSONDataset(AbstractVersionedDataset[BaseModel, BaseModel]):
 
     def _exists(self) -> bool:
         try:
-            return Path(self._get_load_path()).is_file()
+            if not Path(self._get_load_path()).is_file():
+                return False
         except DatasetError:
             return False
+        try:
+            integrity.check(self._read())
+        except DamageError:
+            return False
+        return True
 
     def preview(self) -> JSONPreview:
         """Show the file.

@@ -14,6 +14,8 @@ from kedro.io.core import (
 )
 from kedro_datasets._typing import TablePreview
 
+from ser_kedro.errors import DamageError
+from ser_kedro.store import integrity
 from ser_kedro.store.json_io import read_json, write_json
 from ser_kedro.store.references import ANY_REF, AnyRef, AnyTable, Nothing
 from ser_kedro.store.tables import read_table
@@ -24,7 +26,7 @@ _PREVIEW_WIDTH = 120
 class ReferenceDataset(AbstractVersionedDataset[AnyRef, AnyRef]):
     """``ReferenceDataset`` saves and loads a reference to a table or a model as a
     small JSON file. Weights and tables themselves stay in the store: the reference
-    opens them when it is asked to.
+    opens them when it is asked to. Loading checks that they are what was written.
 
     Examples:
         Using the [YAML API](https://docs.kedro.org/en/stable/catalog-data/data_catalog_yaml_examples/):
@@ -73,6 +75,11 @@ class ReferenceDataset(AbstractVersionedDataset[AnyRef, AnyRef]):
         return {"filepath": self._filepath, "version": self._version}
 
     def load(self) -> AnyRef:
+        reference = self._read()
+        integrity.check(reference)
+        return reference
+
+    def _read(self) -> AnyRef:
         path = Path(get_filepath_str(self._get_load_path(), "file"))
         return ANY_REF.validate_python(read_json(path))
 
@@ -86,7 +93,11 @@ class ReferenceDataset(AbstractVersionedDataset[AnyRef, AnyRef]):
                 return False
         except DatasetError:
             return False
-        reference = self.load()
+        reference = self._read()
+        try:
+            integrity.check(reference)
+        except DamageError:
+            return False
         # A reference into a store that was pruned or left behind is of no use.
         return isinstance(reference, Nothing) or reference.is_there
 
@@ -99,8 +110,9 @@ class ReferenceDataset(AbstractVersionedDataset[AnyRef, AnyRef]):
         Returns:
             The rows in the form that kedro-viz draws.
         """
-        reference = self.load()
+        reference = self._read()  # weights are not shown, so they are not checked
         if reference.kind in ("table", "selection"):
+            integrity.check(reference)
             columns, rows = _rows(reference, nrows)
         else:
             known = reference.model_dump(mode="json", exclude={"metrics"})

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, TypedDict
 
+from ser_kedro.errors import StoreError
 from ser_kedro.models.params import View
 from ser_kedro.models.scorer_job import ScorerJob
-from ser_kedro.store.fingerprints import hash_folder
+from ser_kedro.store.fingerprints import hash_file, hash_folder
 from ser_kedro.store.job import Job
 from ser_kedro.store.json_io import read_json
-from ser_kedro.store.layout import results
+from ser_kedro.store.layout import RESULT, finished
 from ser_kedro.store.references import AnyTable, ModelOutputs, ModelRef, TableRef
 
 _ANY = TableRef(path="", fingerprint="", rows=0)
@@ -84,12 +85,15 @@ class FeaturesJob(ScorerJob[FeatureOutputs]):
 
         # A job that differs in its table alone has the same basis.
         basis = self.model_copy(update={"pairs": _ANY}).fingerprint
-        known = [
-            TableRef.model_validate(read_json(result)["outputs"]["features"])
-            for result in results(self.stage)
-        ]
+        known = filter(None, map(_whole_features, finished(self.stage)))
         features = write_features(
-            self.model.location, self.pairs, known, basis, self, workspace, self.read
+            self.model.location,
+            self.pairs,
+            list(known),
+            basis,
+            self,
+            workspace,
+            self.read,
         )
         return {"features": features}
 
@@ -119,3 +123,14 @@ class ViewsJob(FeaturesJob):
     def read(self) -> tuple[View, ...]:
         """What is read of each response."""
         return self.views
+
+
+def _whole_features(folder: Path) -> TableRef | None:
+    """Return the table of a finished job, unless it is damaged: rows are copied."""
+    try:
+        made = read_json(folder / RESULT)["outputs"]["features"]
+        features = TableRef.model_validate(made)
+        whole = hash_file(features.location)[:32] == features.fingerprint
+    except (KeyError, OSError, StoreError, TypeError, ValueError):
+        return None
+    return features if whole else None

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import minimize_scalar
 
+from ser_kedro.errors import ModelError
 from ser_kedro.models.calibration import (
     VALIDATION,
     Calibration,
@@ -56,7 +57,17 @@ def calibrate_model(
 
     Returns:
         What it shows, for the model's metrics.
+
+    Raises:
+        ModelError: If a reward is infinite or NaN: nothing can be told apart by those.
     """
+    broken = np.sum(~np.isfinite(chosen) | ~np.isfinite(rejected))
+    if broken:
+        raise ModelError(
+            f"reward model: its rewards of {broken} of {len(chosen)}"
+            " validation pairs are infinite or NaN; lower reward.learning_rate, or"
+            " start from another model"
+        )
     calibration = fit(chosen, rejected, temperature=temperature)
     calibration.save(folder)
     rewards = {"chosen": chosen.tolist(), "rejected": rejected.tolist()}

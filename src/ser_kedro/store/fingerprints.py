@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
 # A job is asked for its fingerprint many times, and a model weighs gigabytes: what is
 # larger than this many bytes is read again only if its size or its time has changed.
 _SMALL = 2**20
+# By inode: weights are renamed with their folder, and linked from model to model.
+_read: dict[tuple[int, int, int, int], str] = {}
 
 
 def hash_file(path: Path) -> str:
     """Return the SHA-256 of a file's bytes, read as a stream."""
-    status = path.stat()
-    if status.st_size < _SMALL:
+    now = path.stat()
+    if now.st_size < _SMALL:
         return _hash_bytes(path)
-    return _hash_large(path.absolute(), status.st_size, status.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _hash_large(path: Path, size: int, changed: int) -> str:
-    return _hash_bytes(path)
+    seen = (now.st_dev, now.st_ino, now.st_size, now.st_mtime_ns)
+    if seen not in _read:
+        _read[seen] = _hash_bytes(path)
+    return _read[seen]
 
 
 def _hash_bytes(path: Path) -> str:

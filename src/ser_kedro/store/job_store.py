@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from typing import Any
 
+from ser_kedro.errors import DamageError
+from ser_kedro.store import integrity
 from ser_kedro.store.job import Job
-from ser_kedro.store.json_io import read_json, write_json
+from ser_kedro.store.json_io import write_json
 from ser_kedro.store.layout import RESULT, project_root, store_root
 from ser_kedro.store.references import OUTPUTS, StoredRef
 
 PARTIAL = ".partial"
 LOCK = ".lock"
+DAMAGED = ".damaged-"
+
+logger = logging.getLogger(__name__)
 
 
 def folder(job: Job[Any]) -> Path:
@@ -24,26 +31,41 @@ def folder(job: Job[Any]) -> Path:
 
 
 def find(job: Job[Any]) -> dict[str, StoredRef] | None:
-    """Return what a job made, or ``None`` if it has not finished here."""
-    result = folder(job) / RESULT
-    if not result.is_file():
+    """Return what a job made, or ``None`` if the store does not hold it, whole."""
+    try:
+        record = integrity.read_record(folder(job))
+    except DamageError:
         return None
-    return OUTPUTS.validate_python(read_json(result)["outputs"])
+    return OUTPUTS.validate_python(record["outputs"])
 
 
 @contextmanager
 def workspace(job: Job[Any]) -> Iterator[Path]:
     """Give the job its staging folder, alone: a second process waits for the first.
 
-    The folder outlives a failure, so that the next run takes the work up.
+    The folder outlives a failure, so that the next run takes the work up. A finished
+    folder that is damaged is set aside.
     """
     place = folder(job)
     staging = place.with_name(place.name + PARTIAL)
     place.parent.mkdir(parents=True, exist_ok=True)
     with _alone(place.with_name(place.name + LOCK)):
+        _set_aside_if_damaged(place)
         staging.mkdir(exist_ok=True)
         _wait_for_ranks(staging)
         yield staging
+
+
+def _set_aside_if_damaged(place: Path) -> None:
+    if not place.exists():
+        return
+    try:
+        integrity.read_record(place)
+    except DamageError as error:
+        names = (place.with_name(f"{place.name}{DAMAGED}{n}") for n in count(1))
+        aside = next(name for name in names if not name.exists())
+        place.rename(aside)
+        logger.warning("%s; set aside as %s and made again", error, aside.name)
 
 
 def _wait_for_ranks(staging: Path) -> None:
@@ -103,7 +125,7 @@ def commit(
         "job": job.model_dump(mode="json"),
         "outputs": OUTPUTS.dump_python(moved, mode="json"),
     }
-    write_json(staging / RESULT, record)
+    write_json(staging / RESULT, integrity.seal(record, staging))
     _flush_to_disk(staging)
     staging.rename(place)
     _flush(place.parent)

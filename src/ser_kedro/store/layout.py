@@ -38,9 +38,12 @@ def store_root() -> Path:
     return project_root() / STORE
 
 
-def results(stage: str) -> Iterator[Path]:
-    """Yield the result files of the finished jobs of a stage, by fingerprint."""
-    yield from sorted((store_root() / stage).glob(f"*/{RESULT}"))
+def finished(stage: str = "*") -> Iterator[Path]:
+    """Yield the folders of the finished jobs of a stage, or of all, by name."""
+    for folder in sorted(store_root().glob(f"{stage}/*")):
+        # A name with a dot is work that was begun, its log, or what was set aside.
+        if folder.is_dir() and "." not in folder.name:
+            yield folder
 
 
 def link(source: str, target: str) -> None:

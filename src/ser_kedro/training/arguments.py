@@ -49,6 +49,7 @@ def training_arguments(
             save_total_limit=2,
             logging_steps=10,
             logging_first_step=True,
+            logging_nan_inf_filter=False,  # it would show a mean in their place
             disable_tqdm=True,
             dataloader_pin_memory=torch.cuda.is_available(),
             seed=seed,

@@ -25,7 +25,7 @@ from ser_kedro.store.json_io import read_json, write_json
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.store.tables import read_table
 from ser_kedro.training.batches import plan_steps, said_of
-from ser_kedro.training.losses import pair_losses
+from ser_kedro.training.losses import check_finite, pair_losses
 from ser_kedro.training.params import RewardParams
 
 
@@ -56,6 +56,7 @@ def train_head(
 
     Raises:
         DataError: If there are no validation pairs, or no pair is left to train on.
+        ModelError: If the loss or a reward became infinite or NaN.
     """
     if validation.rows == 0:
         raise DataError("reward model: there are no validation pairs")
@@ -103,7 +104,7 @@ def _train(
         params.scheduler, optimizer, params.warmup_steps, len(steps)
     )
     losses = []
-    for step in steps:
+    for number, step in enumerate(steps, 1):
         taken = features.take(rows.index[step], rows.swapped[step])
         inputs = (torch.from_numpy(taken) - centre) / spread
         kept = nn.functional.dropout(inputs, params.dropout)
@@ -120,7 +121,7 @@ def _train(
         loss.backward()
         optimizer.step()
         schedule.step()
-        losses.append(loss.item())
+        losses.append(check_finite(loss.item(), "reward model", number))
     scale(head, -centre / spread, 1 / spread)
     metrics = {"steps": len(steps), "first_loss": losses[0], "last_loss": losses[-1]}
     return head, metrics

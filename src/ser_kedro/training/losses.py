@@ -1,11 +1,14 @@
-"""Pairwise losses of reward models."""
+"""Pairwise losses of reward models, and the end of a training whose loss is none."""
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 from torch import Tensor
 from torch.nn import functional
+
+from ser_kedro.errors import ModelError
 
 
 def pair_losses(
@@ -46,3 +49,17 @@ def pair_losses(
     if soft_labels is None:
         return loss(margins)
     return soft_labels * loss(margins) + (1 - soft_labels) * loss(-margins)
+
+
+def check_finite(loss: float, title: str, step: int) -> float:
+    """Return a loss of a training, if it is a number.
+
+    Raises:
+        ModelError: If it is infinite or NaN: every later step would be too.
+    """
+    if not math.isfinite(loss):
+        raise ModelError(
+            f"{title}: the training diverged, its loss is {loss} by step {step}; lower"
+            " learning_rate"
+        )
+    return loss

@@ -86,7 +86,8 @@ def train_reward(
 
     Raises:
         DataError: If there are no validation pairs, or no pair fits ``max_length``.
-        ModelError: If the model cannot be loaded, or what was saved differs.
+        ModelError: If the model cannot be loaded, if what was saved differs, or if the
+            loss or a reward became infinite or NaN.
     """
     if validation.rows == 0:
         raise DataError("reward model: there are no validation pairs")

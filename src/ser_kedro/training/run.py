@@ -15,11 +15,12 @@ from transformers import (
     TrainingArguments,
 )
 
+from ser_kedro.training.losses import check_finite
 from ser_kedro.training.resume import resumable
 
 
 class Progress(TrainerCallback):
-    """One progress bar with the loss, on a terminal only."""
+    """Watch the loss; show it in a progress bar, on a terminal only."""
 
     def __init__(self, title: str) -> None:
         """Name the bar."""
@@ -50,9 +51,10 @@ class Progress(TrainerCallback):
         logs: dict[str, float] | None = None,
         **_: Any,
     ) -> None:
-        """Show the loss."""
+        """Show the loss, and end a training that has diverged."""
         if logs and "loss" in logs:
-            self.bar.set_postfix(loss=f"{float(logs['loss']):.3f}")
+            loss = check_finite(float(logs["loss"]), self.title, state.global_step)
+            self.bar.set_postfix(loss=f"{loss:.3f}")
 
     def on_train_end(self, *_: Any, **__: Any) -> None:
         """Close the bar."""
@@ -60,11 +62,17 @@ class Progress(TrainerCallback):
 
 
 def train(trainer: Any, workspace: Path, title: str) -> dict[str, float]:
-    """Train, or go on from the last checkpoint, and return steps and losses."""
+    """Train, or go on from the last checkpoint, and return steps and losses.
+
+    Raises:
+        ModelError: If the loss became infinite or NaN.
+    """
     for callback in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(callback)
     trainer.add_callback(Progress(title))
-    trainer.train(resume_from_checkpoint=resumable(trainer, workspace))
+    done = trainer.train(resume_from_checkpoint=resumable(trainer, workspace))
+    # The mean of all steps: the last ones may not have been logged.
+    check_finite(done.training_loss, title, trainer.state.global_step)
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]
     return {
         "steps": trainer.state.global_step,
