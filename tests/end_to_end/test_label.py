@@ -4,29 +4,41 @@ import json
 import signal
 import subprocess
 import sys
+from typing import ClassVar
 from urllib.request import Request, urlopen
 
+import pyarrow as pa
 import pytest
 from kedro.io import Version
 
 from ser_kedro.acquisition.request_job import REQUESTS
 from ser_kedro.datasets import ReferenceDataset
+from ser_kedro.launch.executor import run
+from ser_kedro.store.job import Job
 from ser_kedro.store.layout import PROJECT_VARIABLE
-from tests.conftest import put_table
+from ser_kedro.store.tables import write_table
 from tests.labelling.conftest import request_row
 
 pytestmark = pytest.mark.end_to_end
+
+
+class Asked(Job):
+    stage: ClassVar[str] = "label_requests"
+
+    def work(self, workspace):
+        rows = [request_row(number) for number in range(2)]
+        batches = [pa.RecordBatch.from_pylist(rows, REQUESTS)]
+        return {"made": write_table(workspace, "label_requests", batches, REQUESTS)}
 
 
 @pytest.fixture
 def asked(fresh, monkeypatch):
     """A copy in which two pairs are to be labelled."""
     monkeypatch.setenv(PROJECT_VARIABLE, str(fresh))
-    rows = [request_row(number) for number in range(2)]
     place = fresh / "data/test/07_model_output/label_requests.json"
     version = Version(None, "2026-01-01T00.00.00.000Z")
     dataset = ReferenceDataset(filepath=str(place), version=version)
-    dataset.save(put_table("label_requests", rows, REQUESTS))
+    dataset.save(run(Asked())["made"])
     return fresh
 
 
