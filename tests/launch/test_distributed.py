@@ -68,7 +68,6 @@ def shapes(folder):
     "case",
     [
         "zero2-full-packed",
-        "zero2-lora-plain",
         "zero3-full-plain",
         "zero3-lora-packed",
         "accelerate-lora-packed",
