@@ -49,7 +49,7 @@ real: .venv/ready  ## the same on the real pairs of ../shared/data, with a froze
 	  $(RUN) $$name --env experiments/$$env --params model=$(ENCODER) || exit; done; done
 	$(MAKE) results
 
-committee: smollm2  ## committees of views beside single heads: SmolLM2, five draws
+committee: smollm2  ## committees of views beside single heads: SmolLM2, ten draws
 	$(RUN) ablations --env experiments/committee_sample
 
 results: .venv/ready  ## what these four gave, into docs/results_tables.md

@@ -1,4 +1,5 @@
 import pytest
+import torch
 from tokenizers import (
     Tokenizer,
     models,
@@ -295,6 +296,24 @@ def test_a_new_pad_token_gets_a_row_of_embeddings():
     assert len(tokenizer) == size + 1
     assert model.get_input_embeddings().num_embeddings == size + 1
     assert model.config.pad_token_id == size
+
+
+def test_a_new_row_is_the_same_under_every_seed():
+    rows = []
+    for seed in (1, 2):
+        tokenizer = metaspace()
+        tokenizer.pad_token = tokenizer.eos_token
+        torch.manual_seed(0)
+        model = model_for(tokenizer)
+        torch.manual_seed(seed)
+        after = torch.rand(1)
+        torch.manual_seed(seed)
+        ensure_pad_token(tokenizer, model)
+
+        assert torch.rand(1) == after  # nor does it change what is drawn later
+        rows.append(model.get_input_embeddings().weight)
+
+    assert torch.equal(*rows)
 
 
 def test_a_real_pad_token_is_left_alone():

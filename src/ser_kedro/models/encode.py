@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+import torch
+
 from ser_kedro.errors import ModelError
 from ser_kedro.models.template import ChatTemplate, Messages, Opened
 
@@ -227,7 +229,11 @@ def ensure_pad_token(
         tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
     needed = max(len(tokenizer), tokenizer.pad_token_id + 1)
     if tokenizer.pad_token_id >= rows:
-        model.resize_token_embeddings(needed)
+        # The row is drawn, and never read. Drawn alike under every seed, it leaves
+        # equal models equal, and what was computed of one is known of the other.
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            model.resize_token_embeddings(needed)
     model.config.pad_token_id = tokenizer.pad_token_id
 
 
