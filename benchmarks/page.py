@@ -74,9 +74,10 @@ def _section(name: str, result: Result) -> str:
 
 
 def on_the_wall(result: Result) -> Result:
-    """Return a result whose lines say that the wall clock counted."""
+    """Return a result whose lines and title say that the wall clock counted."""
     rows = [replace(row, name=f"{row.name}, wall clock") for row in result.rows]
-    return replace(result, rows=rows)
+    title = result.title and f"{result.title}, wall clock"
+    return replace(result, rows=rows, title=title)
 
 
 def _number(value: float) -> str:

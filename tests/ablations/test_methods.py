@@ -23,8 +23,9 @@ from ser_kedro.self_evolution.loop import EvolutionLoop
 from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.self_evolution.refit import RefitJob
 from ser_kedro.self_evolution.state import EvolutionData
-from ser_kedro.store.layout import project_root
-from ser_kedro.store.references import ModelRef
+from ser_kedro.store.json_io import read_json
+from ser_kedro.store.layout import RESULT, finished, project_root
+from ser_kedro.store.references import ModelRef, TableRef
 from ser_kedro.store.tables import map_table, read_table
 from ser_kedro.training.committee_params import CommitteeParams
 from ser_kedro.training.params import RewardParams
@@ -502,5 +503,16 @@ def test_more_labels_are_asked_for_by_choice_or_at_random(small_committee):
     chosen = run_method("active", small_committee)
     random = run_method("at_random", small_committee)
 
+    asked = [read_json(each / RESULT) for each in finished("label_requests")]
+    unsure = {
+        made["job"]["params"]["by"]: np.abs(
+            read_table(TableRef(**made["outputs"]["label_requests"]))["p_a"].to_numpy()
+            - 0.5
+        )
+        for made in asked
+    }
+    assert len(unsure["margin"]) == len(unsure["random"])
+    assert unsure["margin"].max() <= np.sort(unsure["random"])[-1]
+    assert unsure["margin"].mean() < unsure["random"].mean()
     assert chosen.labels == random.labels > small_committee.data.labeled_pairs.rows
     assert chosen.model.fingerprint != random.model.fingerprint

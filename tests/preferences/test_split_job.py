@@ -116,6 +116,9 @@ class TestTables:
             pair.pair_id for pair in held_out
         }
 
+    def test_no_label_is_held_out_unless_asked_for(self, made):
+        assert made["labeled_pairs"] and made["validation_pairs"] == []
+
     def test_rows_are_whole(self, made, train, held_out):
         truth = {pair.pair_id: pair for pair in [*train, *held_out]}
         for name in ("sft_pairs", "labeled_pairs", "validation_pairs", "test_pairs"):

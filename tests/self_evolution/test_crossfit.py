@@ -13,6 +13,8 @@ from ser_kedro.self_evolution.crossfit_job import FoldsJob
 from ser_kedro.self_evolution.loop import EvolutionLoop
 from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.self_evolution.state import EvolutionData
+from ser_kedro.store.json_io import read_json
+from ser_kedro.store.layout import RESULT, finished
 from ser_kedro.store.tables import read_table
 from ser_kedro.training.committee_params import CommitteeParams
 from ser_kedro.training.params import RewardParams
@@ -139,6 +141,18 @@ def test_what_is_said_of_a_fold_does_not_depend_on_its_labels(
 
     same = np.allclose(*found, atol=1e-3)
     assert same is not leak
+
+
+def test_what_the_frozen_model_reads_is_not_copied_for_folds(evolution):
+    """One table of the labels and one of the pool, of features and of views."""
+    loop = evolution(labeller="committee")
+
+    loop.run()
+
+    rows = [loop.data.labeled_pairs.rows, loop.data.unlabeled_pairs.rows]
+    for stage in ("features", "views"):
+        tables = [read_json(each / RESULT)["outputs"] for each in finished(stage)]
+        assert sorted(made["features"]["rows"] for made in tables) == rows
 
 
 def test_nothing_is_left_to_refit(evolution):

@@ -302,7 +302,7 @@ class TestRetrain:
         loop(reward={"trainable": "head"}, start="previous").retrain(state, SELECTION)
         backbone, *features, head = jobs
         assert backbone.start.fingerprint == "loop_1"
-        assert names(job.pairs for job in features) == ["labeled", "pool", "validation"]
+        assert names(job.pairs for job in features) == ["labeled", "validation", "pool"]
         assert names(head.features) == ["features-2", "features-3", "features-4"]
         assert names(head.pairs) == ["selection_2", "selection_1", "labeled"]
 

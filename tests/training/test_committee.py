@@ -22,13 +22,12 @@ PARAMS = CommitteeParams(folds=4)
 VIEWS, WIDTH = 4, 6
 
 
-def world(labels, pool, seed=0, *, noise=1.0, agree=False):
-    """Views that each see the truth with an error of their own; or all the same one."""
+def world(labels, pool, seed=0, *, noise=1.0):
+    """Views that each see the truth with an error of their own."""
     random = np.random.default_rng(seed)
     truth = random.normal(size=labels + pool)
-    shape = (labels + pool, 1 if agree else VIEWS, WIDTH)
-    seen = truth[:, None, None] + noise * random.normal(size=shape)
-    seen = np.broadcast_to(seen, (labels + pool, VIEWS, WIDTH)).copy()
+    errors = random.normal(size=(labels + pool, VIEWS, WIDTH))
+    seen = truth[:, None, None] + noise * errors
     label = (truth > 0).astype(float)
     human = Pairs(seen[:labels], label[:labels], np.ones(labels))
     return human, seen[labels:], label[labels:]
@@ -96,7 +95,7 @@ def test_views_that_err_apart_are_better_together_and_teach_each_other():
             accuracy(np.where(np.arange(VIEWS)[:, None] == v, members, 0), pool, label)
             for v in range(VIEWS)
         ]
-        taught = co_train(human, pool, penalties, PARAMS)
+        taught = co_train(human, pool, members, penalties, PARAMS)
         found.append(
             (
                 np.mean(alone),
@@ -113,9 +112,11 @@ def test_views_that_err_apart_are_better_together_and_teach_each_other():
 def test_without_a_pool_to_speak_of_members_stay_as_they_were():
     human, pool, _ = world(20, 1)
 
-    taught = co_train(human, pool, [0.1] * VIEWS, PARAMS)
+    members = fit_members(human, [0.1] * VIEWS)
 
-    np.testing.assert_array_equal(taught, fit_members(human, [0.1] * VIEWS))
+    taught = co_train(human, pool, members, [0.1] * VIEWS, PARAMS)
+
+    np.testing.assert_array_equal(taught, members)
 
 
 class TestOutOfFold:

@@ -260,7 +260,7 @@ def save_checked(scorer: Scorer, folder: Path, sample: Sequence[EncodedPair]) ->
     ready = initialize(reloaded) if is_zero3_enabled() else reloaded.to(model.device)
     loaded = replace(exactly, model=ready, packing=plain)
     after = loaded.rewards(sample)
-    # A collapsed model is saved as it is; the loop will judge it.
+    # Infinite or NaN, it has no distance; its calibration will refuse it.
     whole = np.isfinite(before).all()
     gap = float(abs(before - after).max()) if whole else 0.0
     limit = _TOLERANCE[model.dtype] * max(1.0, float(abs(before).max()))

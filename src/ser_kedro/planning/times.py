@@ -144,46 +144,64 @@ def measure(
         use = Use("sft", sft.max_length, sft.lora, sft.gradient_checkpointing)
         tokens = sft_rows(sft, pairs["sft_pairs"]) * lengths.row * sft.epochs
         stages.append(_rate(config, sft, use).stage("sft", tokens))
-    if reward.trainable == "head":  # each pair is read once, whatever the loops do
+    made = _Loops(config, reward, scoring, lengths.pair, pairs, folds, views)
+    if reward.trainable == "head":
+        stages += made.heads()
+    else:
+        stages += made.trainings(loops, patience)
+    return Times(tuple(stages), policy)
+
+
+@dataclass(frozen=True)
+class _Loops:
+    """What decides how long the loops take; a pair has ``pair`` tokens."""
+
+    config: Any
+    reward: RewardParams
+    scoring: _Rate
+    pair: float
+    pairs: dict[str, int]
+    folds: int
+    views: bool
+
+    def heads(self) -> list[StageTime]:
+        """Return the stages of a frozen model: each pair is read once."""
         unread = ("sft_pairs", "ppo_prompts")
-        read = sum(rows for name, rows in pairs.items() if name not in unread)
-        # Each in a pass of its own, which is slower than passes of several.
-        alone = Use("scoring", reward.max_length, rows=1)
-        half = scoring.precision == "bf16"
-        a_token = seconds_a_token(config, alone, bf16=half)
-        features = _Rate(a_token, scoring.precision).stage
-        stages.append(features("features", read * lengths.pair))
-        if views:
-            stages.append(features("views", read * lengths.pair))
-        return Times(tuple(stages), policy)
-    use = Use("reward", reward.max_length, reward.lora, reward.gradient_checkpointing)
-    training = _rate(config, reward, use)
-    # Each fold's evolution lacks the labels of one fold.
-    labeled = pairs["labeled_pairs"] * reward.epochs * lengths.pair * max(1, folds)
-    copies = 1 + folds
-    pool = pairs["unlabeled_pairs"] * lengths.pair
-    test = pairs["test_pairs"] * lengths.pair
-    least = min(loops, patience)
-    if views:
-        stages.append(scoring.stage("views", pool + labeled / reward.epochs))
-    return Times(
-        (
-            *stages,
-            training.stage("seed model", reward.voters * labeled),
-            scoring.stage(
-                "labelling",
-                reward.voters * copies * pool,
-                reward.voters * copies * loops * pool,
-            ),
+        names = ["features", *(["views"] if self.views else [])]
+        read = sum(rows for name, rows in self.pairs.items() if name not in unread)
+        return [self._reading(name, read) for name in names]
+
+    def trainings(self, loops: int, patience: int) -> list[StageTime]:
+        """Return the stages of trainings, of each fold and of all labels."""
+        reward, pair = self.reward, self.pair
+        length = reward.max_length
+        use = Use("reward", length, reward.lora, reward.gradient_checkpointing)
+        training = _rate(self.config, reward, use)
+        human = self.pairs["labeled_pairs"]
+        pool, test = self.pairs["unlabeled_pairs"], self.pairs["test_pairs"] * pair
+        # Each fold's evolution lacks the labels of one fold.
+        labeled = max(1, self.folds) * human * reward.epochs * pair
+        copies = 1 + self.folds
+        scored, learned = copies * pool * pair, copies * pool * reward.epochs * pair
+        least, voters = min(loops, patience), reward.voters
+        return [
+            *([self._reading("views", human + pool)] if self.views else []),
+            training.stage("seed model", voters * labeled),
+            self.scoring.stage("labelling", voters * scored, voters * loops * scored),
             training.stage(
                 "loops' training",
-                reward.voters * least * labeled,
-                reward.voters * loops * (labeled + copies * pool * reward.epochs),
+                voters * least * labeled,
+                voters * loops * (labeled + learned),
             ),
-            scoring.stage("evaluation", (1 + least) * test, (1 + loops) * test),
-        ),
-        policy,
-    )
+            self.scoring.stage("evaluation", (1 + least) * test, (1 + loops) * test),
+        ]
+
+    def _reading(self, name: str, pairs: int) -> StageTime:
+        # Each in a pass of its own, which is slower than passes of several.
+        alone = Use("scoring", self.reward.max_length, rows=1)
+        half = self.scoring.precision == "bf16"
+        seconds = seconds_a_token(self.config, alone, bf16=half)
+        return _Rate(seconds, self.scoring.precision).stage(name, pairs * self.pair)
 
 
 def _policy(

@@ -105,15 +105,15 @@ def disk(
         models=sum(width * shape.parameters for shape in stored),
         count=len(models),
         checkpoints=_CHECKPOINTS * checkpoints,
-        tables=_tables(work, loops) if work.pairs else None,
+        tables=_tables(work, loops, 1 + folds) if work.pairs else None,
     )
 
 
-def _tables(work: Work, loops: int) -> int:
+def _tables(work: Work, loops: int, evolutions: int) -> int:
     pool = work.pairs["unlabeled_pairs"]
     test = work.pairs["test_pairs"]
     pairs = sum(rows for name, rows in work.pairs.items() if name.endswith("_pairs"))
     # The selections of all loops together hold each pair of the pool once at most.
     selections = pool * work.table_bytes // max(1, pairs)
-    scores = _BYTES_A_SCORE * (loops * pool + (1 + loops) * test)
-    return work.table_bytes + selections + scores
+    scores = _BYTES_A_SCORE * (evolutions * loops * pool + (1 + loops) * test)
+    return work.table_bytes + evolutions * selections + scores

@@ -256,18 +256,8 @@ class Ppo:
                 f"ppo.eval_prompts={params.eval_prompts}: must be 0 or at least the"
                 f" number of processes, {self.processes}"
             )
-        alone = self.processes == 1
-        hint = "ppo: out of memory; lower {} or ppo.max_new_tokens, or train adapters"
-        self.rows_written = Pieces(
-            params.rollout_batch_size,
-            halves=alone,
-            hint=hint.format("ppo.rollout_batch_size"),
-        )
-        self.rows_learned = Pieces(
-            params.micro_batch_size,
-            halves=alone,
-            hint=hint.format("ppo.micro_batch_size"),
-        )
+        self.rows_written = self._pieces("rollout_batch_size")
+        self.rows_learned = self._pieces("micro_batch_size")
         self.dialogues = list(prompts)
         self.held_out, self.training = self._hold_out(seed)
         self.seed = seed
@@ -288,6 +278,15 @@ class Ppo:
         self.folder = Folder(folder, self.rank)
         self.progress = Progress(params.kl_coefficient)
         self._begin()
+
+    def _pieces(self, name: str) -> Pieces:
+        """Return how many answers are worked on at once, by the parameter's name."""
+        hint = f"ppo: out of memory; lower ppo.{name} or ppo.max_new_tokens, or train"
+        return Pieces(
+            getattr(self.params, name),
+            halves=self.processes == 1,
+            hint=f"{hint} adapters (ppo.lora)",
+        )
 
     def _begin(self) -> None:
         """Prepare for training, or take it up where the folder has it."""

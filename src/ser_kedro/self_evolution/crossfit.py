@@ -16,6 +16,15 @@ from ser_kedro.store.references import ModelRef, TableRef
 from ser_kedro.training.params import RewardParams
 
 
+def crossfits(validation: TableRef) -> bool:
+    """Say whether no label is held out, so that folds judge.
+
+    Args:
+        validation: The labels that are held out.
+    """
+    return validation.rows == 0
+
+
 def cut_into_folds(
     pairs: TableRef, count: int, seed: int, launcher: LauncherParams
 ) -> list[tuple[TableRef, TableRef]]:

@@ -12,7 +12,11 @@ from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import INLINE, LauncherParams
 from ser_kedro.models.calibration import Calibration, log_losses, validation_rewards
 from ser_kedro.models.scoring import score_pairs
-from ser_kedro.self_evolution.crossfit import cut_into_folds, judged_unseen
+from ser_kedro.self_evolution.crossfit import (
+    crossfits,
+    cut_into_folds,
+    judged_unseen,
+)
 from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.self_evolution.progress import Outcome, compare, has_collapsed, judge
 from ser_kedro.self_evolution.refit import RefitJob
@@ -67,6 +71,8 @@ class EvolutionLoop:
         seed: Of the training of the seed model; each loop has its own after it.
         max_loops: Loops at most.
         launcher: How jobs run.
+        texts: Tables that hold the texts of all human labels, where the data have a
+            part of them; what a frozen model reads of them is computed once.
     """
 
     data: EvolutionData
@@ -75,6 +81,7 @@ class EvolutionLoop:
     seed: int
     max_loops: int
     launcher: LauncherParams = INLINE
+    texts: tuple[TableRef, ...] = ()
 
     def train(self, *pairs: AnyTable, **changes: Any) -> ModelRef:
         """Train a reward model from the SFT model on labelled tables.
@@ -102,18 +109,23 @@ class EvolutionLoop:
             folds=self.params.folds,
             seed=self.seed,
             launcher=self.launcher,
+            texts=self.texts,
         )
 
     @property
     def crossfits(self) -> bool:
         """No label is held out: each is judged by a model that has not seen it."""
-        return self.data.validation_pairs.rows == 0
+        return crossfits(self.data.validation_pairs)
 
     @property
     def _validation(self) -> TableRef:
         """What trainings calibrate on; when cross-fitting, that is replaced later."""
         data = self.data
         return data.labeled_pairs if self.crossfits else data.validation_pairs
+
+    @property
+    def _human_texts(self) -> tuple[TableRef, ...]:
+        return self.texts or (self.data.labeled_pairs, self._validation)
 
     def _judged_unseen(self, model: ModelRef, loop: int) -> ModelRef:
         """Return a loop's model with what models of the folds say of the labels."""
@@ -140,6 +152,7 @@ class EvolutionLoop:
                 seed=self.seed,
                 max_loops=self.max_loops,
                 launcher=self.launcher,
+                texts=(self.data.labeled_pairs,),
             )
             for rest, held in folds
         ]
@@ -235,6 +248,7 @@ class EvolutionLoop:
             reward=self.reward,
             seed=self.seed,
             launcher=self.launcher,
+            texts=(*self.texts, *more) if self.texts else None,
         )
 
     def select(self, state: EvolutionState, scores: TableRef | Nothing) -> Selected:
@@ -381,7 +395,7 @@ class EvolutionLoop:
             start=start,
             pairs=pairs,
             # A selection's pairs are those of the pool, whose features are known.
-            texts=(self.data.labeled_pairs, self.data.unlabeled_pairs),
+            texts=(*self._human_texts, self.data.unlabeled_pairs),
             validation=self._validation,
             params=self.reward.model_copy(update={**given, "voters": voters}),
             # Each loop shuffles anew, and a new head differs from the last one.

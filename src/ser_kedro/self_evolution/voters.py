@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from ser_kedro.launch.params import LauncherParams
-from ser_kedro.self_evolution.crossfit import cut_into_folds, judged_unseen
+from ser_kedro.self_evolution.crossfit import (
+    crossfits,
+    cut_into_folds,
+    judged_unseen,
+)
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.training.params import RewardParams
 from ser_kedro.training.reward_model import calibrate_ready, train_reward_model
@@ -26,6 +30,7 @@ def seed_model(
     folds: int,
     seed: int,
     launcher: LauncherParams,
+    texts: tuple[TableRef, ...] = (),
 ) -> ModelRef:
     """Return the model of loop 0, trained on the human labels alone.
 
@@ -40,10 +45,10 @@ def seed_model(
         folds: Of the cross-fitting.
         seed: As of ``train_voters``.
         launcher: As there.
+        texts: As there; the labels themselves if not given.
     """
-    crossfits = validation.rows == 0
+    unseen = labeled if crossfits(validation) else validation
     if start.kind == "reward_model":
-        unseen = labeled if crossfits else validation
         return calibrate_ready(start, unseen, params, launcher)
 
     def train(pairs: TableRef, held_out: TableRef) -> ModelRef:
@@ -54,9 +59,10 @@ def seed_model(
             params=params,
             seed=seed,
             launcher=launcher,
+            texts=texts or (labeled, unseen),
         )
 
-    if not crossfits:
+    if not crossfits(validation):
         return train(labeled, validation)
     parts = cut_into_folds(labeled, folds, seed, launcher)
     models = [train(rest, held) for rest, held in parts]

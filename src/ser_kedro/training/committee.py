@@ -65,10 +65,8 @@ class CrossFit:
 
     def logits(self, differences: Floats, members: Floats) -> Floats:
         """Return the mean vote on each pair by the members of its fold, ``(n,)``."""
-        return (
-            np.einsum("nvh,nvh->n", differences, members[self.folds])
-            / (differences.shape[1])
-        )
+        votes = np.einsum("nvh,nvh->nv", differences, members[self.folds])
+        return votes.mean(1)
 
 
 def fit_member(
@@ -144,6 +142,7 @@ def losses_of(pairs: Pairs, logits: Floats) -> Floats:
 def co_train(
     pairs: Pairs,
     pool: Floats,
+    members: Floats,
     penalties: Sequence[float],
     params: CommitteeParams,
 ) -> Floats:
@@ -156,13 +155,13 @@ def co_train(
     Args:
         pairs: Human labels.
         pool: Differences of pairs without labels, ``(m, v, h)``.
+        members: As ``fit_members`` gives them for the pairs.
         penalties: Of each view.
         params: Rounds, and the share of the pool.
 
     Returns:
         Weights, shape ``(v, h)``.
     """
-    members = fit_members(pairs, penalties)
     views = len(members)
     count = int(params.share * len(pool))
     if count == 0:
@@ -208,7 +207,7 @@ def cross_fit(
         rest = pairs.take(np.flatnonzero(folds != fold))
         plain.append(fit_members(rest, penalties))
         if pool is not None:
-            taught.append(co_train(rest, pool, penalties, params))
+            taught.append(co_train(rest, pool, plain[-1], penalties, params))
     return CrossFit(np.stack(plain), np.stack(taught) if taught else None, folds)
 
 

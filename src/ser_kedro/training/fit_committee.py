@@ -83,11 +83,10 @@ def fit_committee(
     found = cross_fit(human, sample, folds, penalties, params)
     taught, metrics = _choose(human, found, params)
     metrics["co_trained"] = float(taught)
-    if taught and sample is not None:
-        members, held_out = co_train(human, sample, penalties, params), found.co_trained
-    else:
-        members, held_out = fit_members(human, penalties), found.plain
-    assert held_out is not None
+    members, held_out = fit_members(human, penalties), found.plain
+    if taught and sample is not None and found.co_trained is not None:
+        members = co_train(human, sample, members, penalties, params)
+        held_out = found.co_trained
     _save(members / spread / len(params.views), params, folder)
     both = labelled.features / spread / len(params.views)
     unseen = np.einsum("nsvh,nvh->ns", both, held_out[folds])
@@ -149,14 +148,19 @@ def _choose(
     human: Pairs, found: CrossFit, params: CommitteeParams
 ) -> tuple[bool, dict[str, float]]:
     """Say whether co-trained members are kept, and what was measured out of fold."""
-    plain = found.logits(human.differences, found.plain)
     metrics = {"labels": float(len(human)), "folds": float(found.folds.max() + 1)}
-    metrics |= _measured("plain", human, plain)
+
+    def losses(name: str, members: Floats) -> Floats:
+        logits = found.logits(human.differences, members)
+        scaled = _scaled_losses(human, logits)
+        metrics.update(_measured(name, human, logits))
+        metrics[f"{name}_log_loss"] = float(scaled.mean())
+        return scaled
+
+    plain = losses("plain", found.plain)
     if found.co_trained is None:
         return False, metrics
-    taught = found.logits(human.differences, found.co_trained)
-    metrics |= _measured("co_trained", human, taught)
-    gains = _scaled_losses(human, plain) - _scaled_losses(human, taught)
+    gains = plain - losses("co_trained", found.co_trained)
     error = float(np.std(gains, ddof=1) / np.sqrt(len(gains)))
     metrics |= {"pool_gain": float(gains.mean()), "pool_gain_error": error}
     helps = bool(gains.mean() > params.standard_errors * error)
@@ -176,7 +180,6 @@ def _measured(name: str, human: Pairs, logits: Floats) -> dict[str, float]:
     return {
         f"{name}_accuracy": float(right.mean()),
         f"{name}_accuracy_of_surer_half": float(right[sure].mean()),
-        f"{name}_log_loss": float(_scaled_losses(human, logits).mean()),
     }
 
 

@@ -32,8 +32,8 @@ def train_reward_model(
         params: How to train.
         seed: Draws a new head, and the order of the pairs.
         launcher: How jobs run.
-        texts: Tables that hold all of ``pairs``, of which a head's features are made;
-            ``pairs`` themselves if not given.
+        texts: Tables that hold all of ``pairs`` and ``validation``, of which a head's
+            features are made; these themselves if not given.
     """
     job = TrainRewardJob(
         start=start, pairs=pairs, validation=validation, params=params, seed=seed
@@ -45,7 +45,7 @@ def train_reward_model(
         backbone = run(BackboneJob(start=start), launcher)["model"]
     features = tuple(
         compute_features(backbone, table, params.scoring, launcher)
-        for table in dict.fromkeys((*(texts or pairs), validation))
+        for table in dict.fromkeys(texts or (*pairs, validation))
     )
     head = TrainHeadJob(backbone=backbone, features=features, **dict(job))
     return run(head, launcher)["model"]

@@ -21,6 +21,7 @@ def train_committee(
     reward: RewardParams,
     seed: int,
     launcher: LauncherParams,
+    texts: tuple[TableRef, ...] | None = None,
 ) -> ModelRef:
     """Compute the views of a start model, and fit a committee on them.
 
@@ -32,9 +33,13 @@ def train_committee(
         reward: As there, and how the start model is applied.
         seed: As there.
         launcher: How jobs run.
+        texts: Tables that hold all of ``pairs``, of which views are made; ``pairs``
+            themselves if not given.
     """
     backbone = run(BackboneJob(start=start), launcher)["model"]
-    tables: tuple[AnyTable, ...] = (*pairs, *(() if pool is None else (pool,)))
+    tables: list[AnyTable] = [*(texts or pairs)]
+    if pool is not None:
+        tables.append(pool)
     views = tuple(
         compute_views(backbone, table, params.views, reward.scoring, launcher)
         for table in dict.fromkeys(tables)
