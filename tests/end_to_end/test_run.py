@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from ser_kedro.preferences.demo_world.world import WorldParams, draw_pairs
+from tests.end_to_end.conftest import SELF_EVOLVE
 
 pytestmark = pytest.mark.end_to_end
 
@@ -289,3 +290,16 @@ def test_an_environment_keeps_its_results_apart(finished):
     assert [path.name for path in (finished / "data" / "08_reporting").iterdir()] == [
         ".gitkeep"
     ]
+
+
+def test_judges_on_folds_where_no_label_is_held_out(fresh, kedro):
+    """The shipped default; the other tests hold labels out, which is faster."""
+    folds = "data_split.validation=crossfit,self_evolve.folds=2"
+    asked = f"{folds},self_evolve.max_loops=1,reward.epochs=2"
+    done = kedro(*SELF_EVOLVE, "--params", asked, cwd=fresh)
+    assert done.returncode == 0, done.stderr
+    tables = json.loads(file(fresh, "data_report.json").read_text())["tables"]
+    assert tables["validation_pairs"] == 0 < tables["labeled_pairs"]
+    summary = file(fresh, "evolution_summary.md").read_text("utf-8")
+    assert "All human labels, no evolution →" in summary
+    assert history(fresh)["validation_accuracy"].iloc[:2].notna().all()
