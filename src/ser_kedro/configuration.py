@@ -27,6 +27,7 @@ _DEMO = "demo_world"
 _FALLBACK = "pretrained"
 # Those that begin with an underscore are there to be extended alone.
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+_FEWEST_VIEWS = 2  # of a committee
 _KINDS = {"model": str, "launcher": str, "seed": int}
 _EXAMPLES = {"model": "demo", "launcher": "inline", "seed": "0"}
 # A path that cannot be a hub id: hidden, absolute, of three parts or with a slash last.
@@ -149,6 +150,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         composed = _plain(_merged(known, runtime))
         _check_loops(composed)
         _check_voters(composed)
+        _check_views(composed)
         return composed
 
     def _preset(self, kind: str, name: str) -> DictConfig:
@@ -273,6 +275,16 @@ def _check_voters(parameters: Tree) -> None:
         raise ParameterError(
             f"reward.voters={voters}: voters are calibrated on labels that are held"
             " out; add data_split.validation=holdout"
+        )
+
+
+def _check_views(parameters: Tree) -> None:
+    views = parameters["reward"].get("views", [])
+    committee = parameters["self_evolve"].get("labeller") == "committee"
+    if committee and isinstance(views, list) and len(views) < _FEWEST_VIEWS:
+        raise ParameterError(
+            f"reward.views: a committee needs {_FEWEST_VIEWS} views or more, not"
+            f" {len(views)}"
         )
 
 

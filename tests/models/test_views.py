@@ -44,6 +44,12 @@ def test_views_are_those_of_each_response_alone(config, wanted):
 
     found = scorer.outputs(PAIRS)
 
+    # In front is what the head gives.
+    rewards, found = np.split(found, [1], axis=2)
+    ids = [pair.prompt + pair.a for pair in PAIRS]
+    with torch.no_grad():
+        given = [model(torch.tensor([row])).logits.item() for row in ids]
+    np.testing.assert_allclose(rewards[:, 0, 0], given, atol=1e-5, rtol=1e-4)
     expected = [
         [alone(model, pair.prompt, tail) for tail in (pair.a, pair.b)] for pair in PAIRS
     ]

@@ -144,15 +144,80 @@ def test_what_is_said_of_a_fold_does_not_depend_on_its_labels(
 
 
 def test_what_the_frozen_model_reads_is_not_copied_for_folds(evolution):
-    """One table of the labels and one of the pool, of features and of views."""
+    """One table of the labels and one of the pool."""
     loop = evolution(labeller="committee")
 
     loop.run()
 
     rows = [loop.data.labeled_pairs.rows, loop.data.unlabeled_pairs.rows]
-    for stage in ("features", "views"):
-        tables = [read_json(each / RESULT)["outputs"] for each in finished(stage)]
-        assert sorted(made["features"]["rows"] for made in tables) == rows
+    loop.judged_committee()
+    tables = [read_json(each / RESULT)["outputs"] for each in finished("features")]
+    assert sorted(made["features"]["rows"] for made in tables) == rows
+
+
+def test_a_committee_is_judged_by_committees_of_the_other_folds(evolution):
+    loop = evolution(labeller="committee")
+
+    judged = loop.judged_committee()
+
+    unseen = []
+    for fold in loop._folds():
+        held = fold.data.validation_pairs
+        scores = read_table(
+            score_pairs(fold.committee(), held, REWARD.scoring, loop.launcher)
+        )
+        unseen.append(scores["reward_a"].to_numpy() - scores["reward_b"].to_numpy())
+    chosen, rejected = validation_rewards(judged)
+    np.testing.assert_allclose(chosen - rejected, np.concatenate(unseen), atol=1e-4)
+
+
+@pytest.mark.parametrize("better", [True, False])
+def test_the_committee_is_kept_where_it_is_better_on_unseen_labels(evolution, better):
+    loop = evolution(labeller="committee", standard_errors=-99 if better else 99)
+    state = loop.begin(loop.seed_model())
+
+    finished = loop.finish(state)
+
+    record = finished.records[-1]
+    assert (record.status, record.loop) == ("committee", 1)
+    assert record.model == loop.judged_committee()
+    assert record.outcome == ("improved" if better else "no_gain")
+    assert (finished.best, finished.best_loop) == (
+        (record.model, 1) if better else (state.best, 0)
+    )
+    assert record.difference is not None and record.standard_error > 0
+
+
+@pytest.mark.parametrize("changes", [{"keep_committee": False}, {"labeller": "model"}])
+def test_it_is_no_candidate_where_it_is_not_wanted(evolution, changes):
+    loop = evolution(**{"labeller": "committee", **changes})
+    state = loop.begin(loop.seed_model())
+
+    assert loop.finish(state) is state
+
+
+def test_a_kept_committee_learns_from_held_out_labels_in_the_end(
+    sft_model, labeled, validation, unlabeled
+):
+    params = PARAMS.model_copy(
+        update={"labeller": "committee", "standard_errors": -99, "refit": True}
+    )
+    data = EvolutionData(
+        labeled_pairs=labeled,
+        validation_pairs=validation,
+        unlabeled_pairs=unlabeled,
+        sft_model=sft_model,
+    )
+    loop = EvolutionLoop(data, params, REWARD, seed=0, max_loops=1)
+
+    state = loop.finish(loop.begin(loop.seed_model()))
+
+    _, considered, refitted = state.records
+    assert considered.model.metrics["validation_pairs"] == validation.rows
+    assert refitted.status == "refit 1" and state.best == refitted.model
+    assert state.best.metrics["labels"] == labeled.rows + validation.rows
+    temperature = Calibration.of(considered.model).temperature
+    assert Calibration.of(state.best).temperature == temperature
 
 
 def test_nothing_is_left_to_refit(evolution):

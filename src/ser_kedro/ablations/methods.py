@@ -52,7 +52,7 @@ def _kept(loop: EvolutionLoop, state: EvolutionState, oracle: int = 0) -> Method
     labels = loop.data.labeled_pairs.rows + oracle
     if loop.params.refit:
         labels += loop.data.validation_pairs.rows
-        state = loop.refit(state)
+    state = loop.finish(state)
     return MethodResult(state.best, labels, state)
 
 

@@ -59,13 +59,13 @@ class ConsistencyJob(ScorerJob[ConsistencyOutputs]):
 
     def work(self, workspace: Path) -> ConsistencyOutputs:
         """Write ``rewards``, where ``a`` is the preferred response in every variant."""
-        from ser_kedro.models.scorer import Scorer
+        from ser_kedro.models.load_scorer import load_scorer
 
         table = read_table(self.pairs)
         count = min(self.count, table.num_rows)
         rows = np.linspace(0, table.num_rows - 1, count).round().astype(np.int64)
         taken = Rows(table).take(rows).to_pydict()
-        scorer = Scorer.load(self.model.location, self)
+        scorer = load_scorer(self.model.location, self)
 
         def batches() -> Iterator[pa.RecordBatch]:
             for name, prompts, chosen, rejected in variants(

@@ -13,6 +13,7 @@ from plotly.graph_objects import Figure, Scatter
 from ser_kedro.evaluation import benchmark_results, diagnostics
 from ser_kedro.evaluation.history import gain, prompt_groups
 from ser_kedro.evaluation.test_scores import TestScores
+from ser_kedro.self_evolution.state import COMMITTEE
 from ser_kedro.statistics.estimate import Estimate
 from ser_kedro.statistics.params import StatisticsParams
 from ser_kedro.statistics.power import of_one_run
@@ -220,18 +221,24 @@ def _gain_line(history: pd.DataFrame, gained: Estimate, labels: LabelBudget) -> 
         verdict = gained.verdict()
         if not gained.excludes_zero:
             verdict += " on this test set"
-    which = f"loop {kept['loop']}"
-    if kept["outcome"] == "refit":
-        of = kept["status"].removeprefix("refit ")
-        model = (
-            "the seed model, since no loop was better" if of == "0" else f"loop {of}"
-        )
-        which = f"{model}; refitted with human labels that the seed model had not"
     return (
-        f"{start} → evolved ({which}, marked *):"
+        f"{start} → evolved ({_which(history, kept)}, marked *):"
         f" {_percent(seed['test_accuracy'])} → {_percent(kept['test_accuracy'])},"
         f" {gained.points()}: {verdict}."
     )
+
+
+def _which(history: pd.DataFrame, kept: pd.Series) -> str:
+    """Say in words which model is kept."""
+    if kept["status"] == COMMITTEE:
+        return "the committee that labelled the pool"
+    if kept["outcome"] != "refit":
+        return f"loop {kept['loop']}"
+    of = int(kept["status"].removeprefix("refit "))
+    model = "the seed model, since no loop was better"
+    if of:
+        model = _which(history, history[history["loop"] == of].iloc[0])
+    return f"{model}; refitted with human labels that the seed model had not"
 
 
 def _held_out_line(groups: np.ndarray, params: StatisticsParams) -> str:

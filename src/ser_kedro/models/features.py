@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import AutoConfig
 
 from ser_kedro.models.half import keep_head_exact
-from ser_kedro.models.params import Scoring, View
+from ser_kedro.models.params import Scoring
 from ser_kedro.models.reward_model import head_name, load_reward_model
 from ser_kedro.models.scorer import SHARD, Scorer
 from ser_kedro.models.views import ViewScorer
@@ -30,6 +30,9 @@ HEAD = "head.safetensors"
 INDEX = "model.safetensors.index.json"
 SHARDS = "shards"
 _COLUMNS = (("response_a", "response_b"), ("chosen", "rejected"))
+# Of each side what the head reads, and its views.
+_HEAD = ("first", "second")
+_VIEWS = ("first_views", "second_views")
 # Where a table of features says, in its schema, what they were computed by.
 _BASIS = b"basis"
 
@@ -70,7 +73,6 @@ def write_features(
     basis: str,
     scoring: Scoring,
     workspace: Path,
-    views: tuple[View, ...] = (),
 ) -> TableRef:
     """Compute the features of a table's pairs; begun work is resumed.
 
@@ -81,18 +83,11 @@ def write_features(
         basis: What the features are computed by; those of another are not copied.
         scoring: How the backbone is applied.
         workspace: A folder of this work alone.
-        views: What is read of each response; without any, what the head reads.
     """
-    if views:
-        hidden = AutoConfig.from_pretrained(backbone).get_text_config().hidden_size
-        # Views are many, and half precision is finer than the differences they show.
-        made = _schema(len(views) * hidden, pa.float16())
-    else:
-        made = _schema(read_json(backbone / INDEX)["metadata"]["features"])
-    schema = made.with_metadata({_BASIS: basis})
+    schema = _schema(backbone, len(scoring.views)).with_metadata({_BASIS: basis})
     rows = FeatureRows([table for table in known if _basis(table) == basis])
     folder = workspace / SHARDS
-    batches = _batches(backbone, pairs, rows, schema, scoring, folder, views)
+    batches = _batches(backbone, pairs, rows, schema, scoring, folder)
     output = write_table(workspace, "features", batches, schema)
     shutil.rmtree(folder, ignore_errors=True)
     return output
@@ -105,11 +100,10 @@ def _batches(
     schema: pa.Schema,
     scoring: Scoring,
     folder: Path,
-    views: tuple[View, ...],
 ) -> Iterator[pa.RecordBatch]:
     table = read_table(pairs)
     found = known.find(table["pair_id"].to_pylist())
-    scorer = _scorer(backbone, scoring, views) if (found < 0).any() else None
+    scorer = _scorer(backbone, scoring) if (found < 0).any() else None
     rows = Rows(table)
     folder.mkdir(exist_ok=True)
     with tqdm(total=len(found), desc="features", unit="pair", disable=None) as bar:
@@ -130,11 +124,9 @@ def _batches(
             bar.update(len(shard))
 
 
-def _scorer(backbone: Path, scoring: Scoring, views: tuple[View, ...]) -> Scorer:
-    """Load the backbone, with a head that hands on what it reads, or with views."""
+def _scorer(backbone: Path, scoring: Scoring) -> Scorer:
+    """Load the backbone, with a head that hands on what it reads, and with views."""
     scorer = Scorer.load(backbone, scoring)
-    if views:
-        return ViewScorer(**vars(scorer), views=views)
     model: Any = scorer.model
     name = head_name(model)
     width = model.get_submodule(name).in_features
@@ -142,6 +134,8 @@ def _scorer(backbone: Path, scoring: Scoring, views: tuple[View, ...]) -> Scorer
     torch.nn.init.eye_(handing_on.weight)
     model.set_submodule(name, handing_on.to(model.device))
     keep_head_exact(model)
+    if scoring.views:
+        return ViewScorer(**vars(scorer), views=scoring.views)
     return scorer
 
 
@@ -158,6 +152,12 @@ class FeatureRows:
         self.table = pa.concat_tables(opened) if opened else None
         empty = pa.table({"pair_id": pa.array([], pa.string())})
         self.rows = Rows(empty if self.table is None else self.table)
+        known = () if self.table is None else self.table.column_names
+        self._sides = {
+            sides: Rows(self.table.select(sides))
+            for sides in (_HEAD, _VIEWS)
+            if self.table is not None and set(sides) <= set(known)
+        }
         names = [name for each in opened for name in each["pair_id"].to_pylist()]
         where = pd.Series(np.arange(len(names)), index=names, dtype=np.int64)
         self._where = where[~where.index.duplicated()]
@@ -173,21 +173,25 @@ class FeatureRows:
         column = self.table[name].to_numpy()
         return np.asarray(column[rows], bool)
 
-    def take(self, rows: np.ndarray, flipped: np.ndarray) -> np.ndarray:
+    def take(
+        self, rows: np.ndarray, flipped: np.ndarray, *, views: bool = False
+    ) -> np.ndarray:
         """Return features, shape ``(n, 2, width)``, float32.
 
         Args:
             rows: Rows, shape ``(n,)``.
             flipped: The pair's first response is the later one by its text, ``(n,)``.
+            views: Return the views, one after the other, not what the head reads.
         """
-        batch = self.rows.take(rows)
+        sides = _VIEWS if views else _HEAD
+        batch = self._sides[sides].take(rows)
         both = np.stack(
             [
                 batch[name]
                 .flatten()
                 .to_numpy(zero_copy_only=False)
                 .reshape(len(rows), -1)
-                for name in ("first", "second")
+                for name in sides
             ],
             axis=1,
         )
@@ -206,17 +210,16 @@ def response_columns(table: pa.Table | pa.RecordBatch) -> tuple[str, str]:
     return next(pair for pair in _COLUMNS if pair[0] in table.schema.names)
 
 
-def _schema(width: int, kind: pa.DataType | None = None) -> pa.Schema:
-    vector = pa.list_(kind or pa.float32(), width)
-    return pa.schema(
-        [
-            ("pair_id", pa.string()),
-            ("first", vector),
-            ("second", vector),
-            ("overlong", pa.bool_()),
-            ("equal", pa.bool_()),
-        ]
-    )
+def _schema(backbone: Path, views: int) -> pa.Schema:
+    width = read_json(backbone / INDEX)["metadata"]["features"]
+    vector = pa.list_(pa.float32(), width)
+    fields = [("pair_id", pa.string()), *((side, vector) for side in _HEAD)]
+    if views:
+        hidden = AutoConfig.from_pretrained(backbone).get_text_config().hidden_size
+        # Views are many, and half precision is finer than the differences they show.
+        several = pa.list_(pa.float16(), views * hidden)
+        fields += [(side, several) for side in _VIEWS]
+    return pa.schema([*fields, ("overlong", pa.bool_()), ("equal", pa.bool_())])
 
 
 def _features(scorer: Scorer, batch: pa.RecordBatch, schema: pa.Schema) -> Any:
@@ -226,13 +229,18 @@ def _features(scorer: Scorer, batch: pa.RecordBatch, schema: pa.Schema) -> Any:
     encoded = scorer.encoder.pairs(prompts, *zip(*ordered, strict=True))
     # One at a time: beside others a pair's features would differ by rounding.
     outputs = np.concatenate([scorer.outputs([pair]) for pair in encoded])
-    vector = schema.field("first").type
+    width = schema.field(_HEAD[0]).type.list_size
     vectors = [
         pa.FixedSizeListArray.from_arrays(
-            pa.array(_as(vector.value_type, outputs[:, side].reshape(-1))),
-            vector.list_size,
+            pa.array(_as(schema.field(name).type.value_type, part[:, side].ravel())),
+            schema.field(name).type.list_size,
         )
-        for side in (0, 1)
+        for names, part in (
+            (_HEAD, outputs[..., :width]),
+            (_VIEWS, outputs[..., width:]),
+        )
+        for side, name in enumerate(names)
+        if name in schema.names
     ]
     flags = [
         pa.array([getattr(pair, name) for pair in encoded], pa.bool_())

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import ClassVar, TypedDict
 
 from ser_kedro.errors import StoreError
-from ser_kedro.models.params import View
 from ser_kedro.models.scorer_job import ScorerJob
 from ser_kedro.store.fingerprints import hash_file, hash_folder
 from ser_kedro.store.job import Job
@@ -58,7 +57,7 @@ class FeatureOutputs(TypedDict):
 
 
 class FeaturesJob(ScorerJob[FeatureOutputs]):
-    """Compute what the head of a frozen model reads for each response of a table.
+    """Compute what a head and a committee read of each response of a table.
 
     Each pair has a forward pass of its own, its responses in the order of their text,
     so that its features depend on nothing else: neither on the pairs around it nor on
@@ -93,36 +92,8 @@ class FeaturesJob(ScorerJob[FeatureOutputs]):
             basis,
             self,
             workspace,
-            self.read,
         )
         return {"features": features}
-
-    @property
-    def read(self) -> tuple[View, ...]:
-        """What is read of each response; nothing: what the head reads."""
-        return ()
-
-
-class ViewsJob(FeaturesJob):
-    """The same, of several views of each response.
-
-    Attributes:
-        views: Which.
-    """
-
-    stage: ClassVar[str] = "views"
-
-    views: tuple[View, ...]
-
-    @property
-    def title(self) -> str:
-        """What it does, for the log."""
-        return f"Compute {len(self.views)} views of {self.pairs.rows:,} pairs"
-
-    @property
-    def read(self) -> tuple[View, ...]:
-        """What is read of each response."""
-        return self.views
 
 
 def _whole_features(folder: Path) -> TableRef | None:

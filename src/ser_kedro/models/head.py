@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ser_kedro.errors import DataError
+from ser_kedro.models.committee import VIEWS
 from ser_kedro.models.features import HEAD, INDEX, FeatureRows, flipped
 from ser_kedro.models.reward_model import (
     DEEP_HEAD,
@@ -50,16 +51,17 @@ def score_with_head(
         chosen = read_table(rows)["row"].to_numpy()
     known = FeatureRows((features,))
     where, swapped = find_all(known, table)[chosen], flipped(table)[chosen]
-    head = load_head(folder)
+    head, views = load_head(folder), (folder / VIEWS).is_file()
     blocks = [np.empty((0, 2), np.float32)]
     for start in range(0, len(chosen), _BLOCK):
         part = slice(start, start + _BLOCK)
-        blocks.append(apply(head, known.take(where[part], swapped[part])))
+        taken = known.take(where[part], swapped[part], views=views)
+        blocks.append(apply(head, taken))
     return write_scores(workspace, table, chosen, np.concatenate(blocks))
 
 
 def load_head(folder: Path) -> Any:
-    """Return the head of a model that ``TrainHeadJob`` wrote."""
+    """Return the head of a model that was trained on features, or of a committee."""
     if (folder / DEEP_HEAD).is_file():
         weights = load_file(folder / DEEP_HEAD)
         width, features = weights["0.weight"].shape

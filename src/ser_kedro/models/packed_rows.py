@@ -88,26 +88,14 @@ def hidden_states(
     Returns:
         Shape ``(responses, hidden)``.
     """
-    outputs = base_outputs(model, input_ids, position_ids, segments)
-    states: Tensor = outputs.last_hidden_state.flatten(0, 1)[ends]
-    return states
-
-
-def base_outputs(
-    model: PreTrainedModel,
-    input_ids: Tensor,
-    position_ids: Tensor | None,
-    segments: Tensor,
-    **options: Any,
-) -> Any:
-    """Return what the base of a model gives for packed rows, under some options."""
-    return model.base_model(
+    outputs = model.base_model(
         input_ids=input_ids,
         position_ids=position_ids,
         attention_mask=_mask(segments, attention_of(model), model.dtype),
         use_cache=False,
-        **options,
     )
+    states: Tensor = outputs.last_hidden_state.flatten(0, 1)[ends]
+    return states
 
 
 def _mask(segments: Tensor, attention: str, dtype: torch.dtype) -> Tensor:

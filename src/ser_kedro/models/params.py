@@ -159,6 +159,14 @@ class View(Params):
     pool: Literal["mean", "last"] = "mean"
 
 
+VIEWS = (
+    View(depth=0.4),
+    View(depth=0.6),
+    View(depth=0.9),
+    View(depth=1.0, pool="last"),
+)
+
+
 class Scoring(Params):
     """How a reward model is applied to texts.
 
@@ -168,9 +176,12 @@ class Scoring(Params):
             not hold them.
         packing: Let responses share their prompt's row, where that is exact.
         precision: As in ``TrainingParams``.
+        views: What is read of a frozen model beside what its head reads, in one pass:
+            what a committee's members see, one view each.
     """
 
     max_length: int = Field(ge=8)
     score_tokens: int = Field(ge=8)
     packing: bool = True
     precision: Precision = "auto"
+    views: tuple[View, ...] = VIEWS

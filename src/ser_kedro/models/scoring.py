@@ -5,9 +5,9 @@ from __future__ import annotations
 from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.models.committee import load_views
-from ser_kedro.models.features_job import FeaturesJob, ViewsJob
+from ser_kedro.models.features_job import FeaturesJob
 from ser_kedro.models.head_job import ScoreHeadJob
-from ser_kedro.models.params import Scoring, View
+from ser_kedro.models.params import Scoring
 from ser_kedro.models.score_job import ScoreJob
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 
@@ -18,6 +18,7 @@ def score_pairs(
     scoring: Scoring,
     launcher: LauncherParams,
     rows: TableRef | None = None,
+    texts: TableRef | None = None,
 ) -> TableRef:
     """Return the scores of a table of pairs, or of the ``rows`` of it.
 
@@ -27,15 +28,15 @@ def score_pairs(
         scoring: How the model is applied.
         launcher: How jobs run.
         rows: A table whose column ``row`` names the rows to score; ``None``: all.
+        texts: A table that holds all of ``pairs``, of which a frozen model's features
+            are made; ``pairs`` itself if not given.
     """
     if model.backbone is None:
         job = ScoreJob(model=model, pairs=pairs, rows=rows, **scoring.model_dump())
         return run(job, launcher)["scores"]
     if model.kind == "committee":
-        views = load_views(model.location)
-        features = compute_views(model.backbone, pairs, views, scoring, launcher)
-    else:
-        features = compute_features(model.backbone, pairs, scoring, launcher)
+        scoring = scoring.model_copy(update={"views": load_views(model.location)})
+    features = compute_features(model.backbone, texts or pairs, scoring, launcher)
     head = ScoreHeadJob(model=model, features=features, pairs=pairs, rows=rows)
     return run(head, launcher)["scores"]
 
@@ -43,7 +44,7 @@ def score_pairs(
 def compute_features(
     backbone: ModelRef, pairs: AnyTable, scoring: Scoring, launcher: LauncherParams
 ) -> TableRef:
-    """Return what heads on a frozen model read for the pairs of a table.
+    """Return what heads and committees read for the pairs of a table.
 
     Args:
         backbone: From ``BackboneJob``.
@@ -52,24 +53,4 @@ def compute_features(
         launcher: How jobs run.
     """
     job = FeaturesJob(model=backbone, pairs=pairs, **scoring.model_dump())
-    return run(job, launcher)["features"]
-
-
-def compute_views(
-    backbone: ModelRef,
-    pairs: AnyTable,
-    views: tuple[View, ...],
-    scoring: Scoring,
-    launcher: LauncherParams,
-) -> TableRef:
-    """Return what a committee reads for the pairs of a table.
-
-    Args:
-        backbone: From ``BackboneJob``.
-        pairs: A table of pairs.
-        views: Which views.
-        scoring: How the backbone is applied.
-        launcher: How jobs run.
-    """
-    job = ViewsJob(model=backbone, pairs=pairs, views=views, **scoring.model_dump())
     return run(job, launcher)["features"]

@@ -15,14 +15,13 @@ from torch import Tensor
 
 from ser_kedro.models import pack
 from ser_kedro.models.pack import Row
-from ser_kedro.models.packed_rows import base_outputs
 from ser_kedro.models.params import View
 from ser_kedro.models.scorer import Scorer
 
 
 @dataclass
 class ViewScorer(Scorer):
-    """Gives, in place of a reward, a response's views one after the other.
+    """Gives, behind what the head gives, a response's views one after the other.
 
     Attributes:
         views: Which.
@@ -30,54 +29,49 @@ class ViewScorer(Scorer):
 
     views: tuple[View, ...] = ()
 
+    def __post_init__(self) -> None:
+        """Keep what the model's base gives, layer by layer."""
+        model: Any = self.model
+        base = model.base_model
+        base.register_forward_pre_hook(_ask_for_layers, with_kwargs=True)
+        base.register_forward_hook(self._keep)
+        self._outputs: Any = None
+
+    def _keep(self, base: Any, inputs: Any, outputs: Any) -> None:
+        self._outputs = outputs
+
     @torch.inference_mode()
     def _forward(self, rows: list[Row], packed: bool) -> np.ndarray:
-        device = self.model.device
+        head = super()._forward(rows, packed)
+        outputs, self._outputs = self._outputs, None
         inputs = pack.collate(rows, self.encoder.tokenizer.pad_token_id, packed=packed)
-        inputs = {name: value.to(device) for name, value in inputs.items()}
         if not packed:
-            inputs |= _places(rows, inputs["attention_mask"])
-        with torch.autocast(device.type, torch.bfloat16, enabled=self.bf16):
-            found = response_views(self.model, self.views, **inputs)
-        return found.cpu().numpy()
+            inputs = _places(rows, inputs["attention_mask"])
+        device = outputs.last_hidden_state.device
+        segments, ends = (inputs[name].to(device) for name in ("segments", "ends"))
+        seen = response_views(outputs, self.views, segments, ends)
+        return np.concatenate([head, seen.cpu().numpy()], 1)
+
+
+def _ask_for_layers(base: Any, inputs: Any, options: dict[str, Any]) -> Any:
+    return inputs, {**options, "output_hidden_states": True}
 
 
 def response_views(
-    model: Any,
-    views: tuple[View, ...],
-    *,
-    input_ids: Tensor,
-    segments: Tensor,
-    ends: Tensor,
-    position_ids: Tensor | None = None,
-    attention_mask: Tensor | None = None,
+    outputs: Any, views: tuple[View, ...], segments: Tensor, ends: Tensor
 ) -> Tensor:
     """Return the views of the responses in some rows.
 
     Args:
-        model: The model; only its base is called.
+        outputs: Of the model's base for these rows, with the states of all layers.
         views: Which views.
-        input_ids: Shape ``(rows, length)``.
-        segments: Of the same shape: 0 in a prompt, the number of a response from 1, and
-            -1 in padding.
+        segments: Shape ``(rows, length)``: 0 in a prompt, the number of a response
+            from 1, and -1 in padding.
         ends: Where each response ends, counted through all rows, shape ``(n,)``.
-        position_ids: Of packed rows.
-        attention_mask: Of plain rows.
 
     Returns:
         Shape ``(n, len(views) * hidden)``, float32.
     """
-    if attention_mask is None:
-        assert position_ids is not None
-        outputs = base_outputs(
-            model, input_ids, position_ids, segments, output_hidden_states=True
-        )
-    else:
-        outputs = model.base_model(
-            input_ids=input_ids,
-            attention_mask=attention_mask,
-            output_hidden_states=True,
-        )
     layers = outputs.hidden_states
     owner = _owner(segments)
     found = []

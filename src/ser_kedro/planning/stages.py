@@ -100,7 +100,7 @@ def make_plan(
         work: What is known of the data.
         patience: Loops without gain that end the run.
         folds: Of the human labels, each with trainings of its own; 0: none.
-        views: A committee reads every text too.
+        views: A committee reads every text, of the frozen start model.
         here: The devices are this machine's, so that it can be tried how long the
             stages take; that needs the data, split.
 

@@ -129,7 +129,7 @@ def measure(
         loops: Loops at most.
         patience: Loops without gain that end the run.
         folds: Of the human labels, each with an evolution of its own; 0: none.
-        views: A committee reads every text too.
+        views: A committee reads every text, of the frozen start model.
         work: What is known of the data, which must be split.
     """
     assert work.sample is not None
@@ -166,10 +166,7 @@ class _Loops:
 
     def heads(self) -> list[StageTime]:
         """Return the stages of a frozen model: each pair is read once."""
-        unread = ("sft_pairs", "ppo_prompts")
-        names = ["features", *(["views"] if self.views else [])]
-        read = sum(rows for name, rows in self.pairs.items() if name not in unread)
-        return [self._reading(name, read) for name in names]
+        return [self._reading("features")]
 
     def trainings(self, loops: int, patience: int) -> list[StageTime]:
         """Return the stages of trainings, of each fold and of all labels."""
@@ -185,7 +182,7 @@ class _Loops:
         scored, learned = copies * pool * pair, copies * pool * reward.epochs * pair
         least, voters = min(loops, patience), reward.voters
         return [
-            *([self._reading("views", human + pool)] if self.views else []),
+            *([self._reading("views")] if self.views else []),
             training.stage("seed model", voters * labeled),
             self.scoring.stage("labelling", voters * scored, voters * loops * scored),
             training.stage(
@@ -196,7 +193,9 @@ class _Loops:
             self.scoring.stage("evaluation", (1 + least) * test, (1 + loops) * test),
         ]
 
-    def _reading(self, name: str, pairs: int) -> StageTime:
+    def _reading(self, name: str) -> StageTime:
+        unread = ("sft_pairs", "ppo_prompts")
+        pairs = sum(rows for part, rows in self.pairs.items() if part not in unread)
         # Each in a pass of its own, which is slower than passes of several.
         alone = Use("scoring", self.reward.max_length, rows=1)
         half = self.scoring.precision == "bf16"

@@ -17,9 +17,9 @@ from transformers import AutoTokenizer
 from ser_kedro.launch.rank import is_main
 from ser_kedro.models.calibration import CALIBRATION, Calibration
 from ser_kedro.models.encode import Encoder, Messages
+from ser_kedro.models.load_scorer import load_scorer
 from ser_kedro.models.params import Scoring
 from ser_kedro.models.reward_model import check_window, from_pretrained
-from ser_kedro.models.scorer import Scorer
 from ser_kedro.policy.actor_critic import ActorCritic
 from ser_kedro.policy.ppo import Ppo, RewardFunction
 from ser_kedro.policy.ppo_checkpoint import WEIGHTS, Folder, HeldOut, Progress
@@ -179,7 +179,7 @@ def _begin(
         actor,
         Encoder(tokenizer, length),
         dialogues,
-        Scorer.load(reward_model, scoring).text_rewards,
+        load_scorer(reward_model, scoring).text_rewards,
         params,
         folder=workspace / _RUN,
         seed=seed,

@@ -22,11 +22,14 @@ from ser_kedro.self_evolution.progress import Outcome, compare, has_collapsed, j
 from ser_kedro.self_evolution.refit import RefitJob
 from ser_kedro.self_evolution.selection import SelectJob
 from ser_kedro.self_evolution.state import (
+    COMMITTEE,
     EvolutionData,
     EvolutionState,
     LoopRecord,
+    add,
     advance,
     begin,
+    keep,
     skip,
 )
 from ser_kedro.self_evolution.status import Status
@@ -47,6 +50,7 @@ from ser_kedro.store.references import (
 )
 from ser_kedro.training.average_job import AverageJob
 from ser_kedro.training.params import RewardParams
+from ser_kedro.training.reward_model import calibrate_ready
 from ser_kedro.training.train_committee import train_committee
 
 Selected = tuple[SelectionRef | Nothing, TableRef | Nothing]
@@ -251,6 +255,23 @@ class EvolutionLoop:
             texts=(*self.texts, *more) if self.texts else None,
         )
 
+    def judged_committee(self) -> ModelRef:
+        """Return the committee with what it says of labels that it has not seen.
+
+        These are the labels that judge every loop's model, in the same order.
+        """
+        committee = self.committee()
+        if self.crossfits:
+            models = [fold.judged_committee() for fold in self._folds()]
+            return judged_unseen(committee, models, self.reward, self.launcher)
+        return calibrate_ready(
+            committee,
+            self.data.validation_pairs,
+            self.reward,
+            self.launcher,
+            texts=self.texts[0] if self.texts else None,  # a fold's
+        )
+
     def select(self, state: EvolutionState, scores: TableRef | Nothing) -> Selected:
         """Select the pairs that the labeller is confident about, with its labels.
 
@@ -344,6 +365,34 @@ class EvolutionLoop:
         )
         return advance(state, record, last_loop=self.max_loops)
 
+    def finish(self, state: EvolutionState) -> EvolutionState:
+        """Return the state with the model that is kept in the end.
+
+        The committee that labelled is a candidate as well, by the rule that compares
+        loops, and gets a record of its own.
+        """
+        if self.params.labeller == "committee" and self.params.keep_committee:
+            state = self._consider(state, self.judged_committee())
+        return self.refit(state) if self.params.refit else state
+
+    def _consider(self, state: EvolutionState, committee: ModelRef) -> EvolutionState:
+        comparison = compare(
+            _validation_losses(state.best), _validation_losses(committee)
+        )
+        better = comparison.favours_new(self.params.standard_errors)
+        record = LoopRecord(
+            loop=state.loop + 1,
+            status=COMMITTEE,
+            pool=state.pool_left,
+            selected=0,
+            pool_left=state.records[-1].pool_left,
+            outcome=Outcome.IMPROVED if better else Outcome.NO_GAIN,
+            difference=comparison.difference,
+            standard_error=comparison.standard_error,
+            model=committee,
+        )
+        return keep(state, record) if better else add(state, record)
+
     def refit(self, state: EvolutionState) -> EvolutionState:
         """Train the kept loop's model again, on the pairs too that chose it.
 
@@ -357,7 +406,9 @@ class EvolutionLoop:
         human = (self.data.labeled_pairs, self.data.validation_pairs)
         # Voters label, and nothing is labelled any more; an average needs them all.
         voters = self.reward.voters if self.params.average == "voters" else 1
-        if (selection := state.records[loop].selection) is None:
+        if state.best.kind == "committee":
+            trained = self.committee(self.data.validation_pairs)
+        elif (selection := state.records[loop].selection) is None:
             trained = self.train(*human, voters=voters)
         else:
             before = state.before(loop)
@@ -373,13 +424,7 @@ class EvolutionLoop:
             outcome="refit",
             model=run(job, self.launcher)["model"],
         )
-        return state.model_copy(
-            update={
-                "best_loop": record.loop,
-                "best": record.model,
-                "records": (*state.records, record),
-            }
-        )
+        return keep(state, record)
 
     def _retrain(
         self, state: EvolutionState, pairs: tuple[AnyTable, ...], voters: int

@@ -65,6 +65,8 @@ class EvolutionParams(SelectionParams):
         labeller: Who labels the pool: the last loop's reward ``model`` (paper), or a
             ``committee`` of views of the start model, fitted on the human labels.
         committee: How that committee is fitted, and whether it learns from the pool.
+        keep_committee: Keep the committee itself where it is better on unseen labels
+            than every loop's model; only our own code scores with it.
         memory: Earlier selections to train on too: the ``previous`` loop's,
             ``D_n ∪ D_(n-1)`` (paper), ``all`` of them, or ``none``.
         keep_seed_labels: Train on the human labels in every loop.
@@ -89,6 +91,7 @@ class EvolutionParams(SelectionParams):
 
     labeller: Literal["model", "committee"] = "model"
     committee: CommitteeParams = CommitteeParams()
+    keep_committee: bool = True
     memory: Literal["none", "previous", "all"] = "previous"
     keep_seed_labels: bool = True
     start: Literal["previous", "seed", "sft"] = "sft"

@@ -7,6 +7,8 @@ from pydantic import BaseModel, ConfigDict
 from ser_kedro.self_evolution.progress import MAX_LOOPS, STOPPING, Outcome
 from ser_kedro.store.references import ModelRef, SelectionRef, TableRef
 
+COMMITTEE = "committee"
+
 
 class LoopRecord(BaseModel):
     """What one loop did; loop 0 is the seed.
@@ -14,7 +16,8 @@ class LoopRecord(BaseModel):
     Attributes:
         loop: Its number.
         status: Learning status: ``seed``, ``1``, ``2``, ``1|2``, ``stop`` or ``-``;
-            ``refit 3`` where loop 3's model was trained once more.
+            ``committee`` where the labeller itself was judged; ``refit 3`` where loop
+            3's model was trained once more.
         pool: Pairs in the pool when it began.
         selected: Pairs that it took.
         pool_left: Share of all unlabelled pairs that remain in the pool after it.
@@ -159,7 +162,18 @@ def skip(state: EvolutionState) -> EvolutionState:
         pool_left=share,
         outcome=Outcome.SKIPPED,
     )
+    return add(state, record)
+
+
+def add(state: EvolutionState, record: LoopRecord) -> EvolutionState:
+    """Return the state with one record more."""
     return state.model_copy(update={"records": (*state.records, record)})
+
+
+def keep(state: EvolutionState, record: LoopRecord) -> EvolutionState:
+    """Return the state with one record more, whose model is the best."""
+    best = {"best_loop": record.loop, "best": record.model}
+    return add(state.model_copy(update=best), record)
 
 
 def advance(

@@ -169,8 +169,9 @@ class ModelRef(Reference):
 
         if self.kind == "committee":
             raise StoreError(
-                f"{self.path}: a committee of views is no transformers model; load the"
-                " reward model that learned from it"
+                f"{self.path}: a committee of views is no transformers model; score"
+                " with ser_kedro.models.load_scorer.load_scorer, or keep a model with"
+                " self_evolve.keep_committee=false"
             )
 
         auto = {

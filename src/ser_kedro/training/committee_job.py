@@ -22,7 +22,7 @@ class TrainCommitteeJob(Job[ModelOutputs]):
 
     Attributes:
         backbone: From ``BackboneJob``.
-        features: Views of all pairs below, from ``ViewsJob``.
+        features: Of all pairs below, with views, from ``FeaturesJob``.
         pairs: Tables of human labels.
         pool: Pairs without labels; ``None``: the labels alone.
         params: How.
@@ -56,6 +56,7 @@ class TrainCommitteeJob(Job[ModelOutputs]):
         from ser_kedro.training.fit_committee import fit_committee
 
         metrics = fit_committee(
+            self.backbone.location,
             self.features,
             self.pairs,
             self.pool,

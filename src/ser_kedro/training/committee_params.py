@@ -6,21 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from ser_kedro.models.params import Params, View
-
-VIEWS = (
-    View(depth=0.4),
-    View(depth=0.6),
-    View(depth=0.9),
-    View(depth=1.0, pool="last"),
-)
+from ser_kedro.models.params import Params
 
 
 class CommitteeParams(Params):
     """How a committee of views is fitted, and whether it learns from the pool.
 
     Attributes:
-        views: What its members read of the frozen model, one view each.
         folds: Parts of the human labels, by prompt group; each is judged by members
             that have not seen it.
         co_training: Let members label the pool for each other (Blum and Mitchell,
@@ -32,7 +24,6 @@ class CommitteeParams(Params):
             lower by more than so many standard errors of the paired difference.
     """
 
-    views: tuple[View, ...] = Field(default=VIEWS, min_length=2)
     folds: int = Field(default=5, ge=2)
     co_training: Literal["auto", "always", "never"] = "auto"
     rounds: int = Field(default=3, ge=1)

@@ -13,11 +13,13 @@ import torch
 from safetensors.torch import save_file
 
 from ser_kedro.errors import DataError
+from ser_kedro.models.backbone import hide_head, link_backbone
 from ser_kedro.models.committee import save_views
 from ser_kedro.models.features import HEAD, INDEX, FeatureRows, flipped
 from ser_kedro.models.fit_calibration import calibrate_model, fit
 from ser_kedro.models.head import find_all
-from ser_kedro.store.json_io import write_json
+from ser_kedro.models.params import View
+from ser_kedro.store.json_io import read_json
 from ser_kedro.store.references import AnyTable, TableRef
 from ser_kedro.store.tables import read_table
 from ser_kedro.training.batches import said_of
@@ -42,6 +44,7 @@ _EVEN = 0.5  # a label that prefers neither
 
 
 def fit_committee(
+    backbone: Path,
     features: Sequence[TableRef],
     pairs: Sequence[TableRef],
     pool: AnyTable | None,
@@ -53,7 +56,8 @@ def fit_committee(
     """Fit a committee and save it as a head on its views.
 
     Args:
-        features: Views of all the pairs below.
+        backbone: Folder of the frozen model.
+        features: Of all the pairs below, with views.
         pairs: Tables of human labels.
         pool: Pairs without labels; ``None``: members learn from the labels alone.
         params: How.
@@ -69,14 +73,14 @@ def fit_committee(
     """
     known = FeatureRows(features)
     tables = [read_table(table) for table in pairs]
-    labelled = _Human.read(known, tables, len(params.views), reward)
+    labelled = _Human.read(known, tables, len(reward.views), reward)
     groups = [group for table in tables for group in table["group"].to_pylist()]
     if len(set(groups)) < 2:
         raise DataError("committee: the human labels are of one prompt; it needs two")
     folds = folds_of(groups, params.folds, seed)
     sample = None
     if pool is not None and params.co_training != "never":
-        sample = _differences(known, pool, len(params.views), params.pool_limit, seed)
+        sample = _differences(known, pool, len(reward.views), params.pool_limit, seed)
     human, spread = labelled.scaled()
     sample = None if sample is None else sample / spread
     penalties = choose_penalties(human, folds)
@@ -87,8 +91,8 @@ def fit_committee(
     if taught and sample is not None and found.co_trained is not None:
         members = co_train(human, sample, members, penalties, params)
         held_out = found.co_trained
-    _save(members / spread / len(params.views), params, folder)
-    both = labelled.features / spread / len(params.views)
+    _save(members / spread / len(reward.views), backbone, reward.views, folder)
+    both = labelled.features / spread / len(reward.views)
     unseen = np.einsum("nsvh,nvh->ns", both, held_out[folds])
     # Each fold's members have a zero of their own; the kept ones' is what counts.
     for fold in range(folds.max() + 1):
@@ -117,7 +121,7 @@ class _Human:
     ) -> _Human:
         parts = []
         for table in tables:
-            taken = known.take(find_all(known, table), flipped(table))
+            taken = known.take(find_all(known, table), flipped(table), views=True)
             weights, labels, _ = said_of(table, reward)
             parts.append((taken.reshape(len(table), 2, views, -1), labels, weights))
         return cls(*(np.concatenate(each) for each in zip(*parts, strict=True)))
@@ -139,7 +143,7 @@ def _differences(
     table = read_table(pool)
     rows = np.random.default_rng(seed).permutation(len(table))[:limit]
     where, swapped = find_all(known, table)[rows], flipped(table)[rows]
-    taken = known.take(where, swapped).reshape(len(rows), 2, views, -1)
+    taken = known.take(where, swapped, views=True).reshape(len(rows), 2, views, -1)
     found: Floats = taken[:, 0] - taken[:, 1]
     return found
 
@@ -183,13 +187,14 @@ def _measured(name: str, human: Pairs, logits: Floats) -> dict[str, float]:
     }
 
 
-def _save(weights: Floats, params: CommitteeParams, folder: Path) -> None:
-    """Write the members as one linear head on all views."""
-    folder.mkdir(exist_ok=True)
+def _save(weights: Floats, backbone: Path, views: Sequence[View], folder: Path) -> None:
+    """Write the members as one linear head on all views, the backbone beside it."""
+    link_backbone(backbone, folder)
+    hide_head(folder)
     row = torch.from_numpy(np.ascontiguousarray(weights, np.float32).reshape(1, -1))
-    save_file({"score.weight": row}, folder / HEAD, metadata={"format": "pt"})
-    write_json(folder / INDEX, {"metadata": {"head": "score"}})
-    save_views(params.views, folder)
+    name = read_json(folder / INDEX)["metadata"]["head"]
+    save_file({f"{name}.weight": row}, folder / HEAD, metadata={"format": "pt"})
+    save_views(views, folder)
 
 
 def _say(metrics: dict[str, float]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +14,13 @@ from torch import Tensor, nn
 from transformers import get_scheduler
 
 from ser_kedro.errors import DataError
+from ser_kedro.models.backbone import hide_head, link_backbone
 from ser_kedro.models.encode import EncodingCount
-from ser_kedro.models.features import BACKBONE, HEAD, INDEX, FeatureRows, flipped
+from ser_kedro.models.features import HEAD, INDEX, FeatureRows, flipped
 from ser_kedro.models.fit_calibration import calibrate_model
 from ser_kedro.models.head import apply, find_all, linear_head, load_head, scale
 from ser_kedro.models.reward_model import DEEP_HEAD, deep_head
-from ser_kedro.store.json_io import read_json, write_json
+from ser_kedro.store.json_io import read_json
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.store.tables import read_table
 from ser_kedro.training.batches import plan_steps, said_of
@@ -164,25 +163,12 @@ def _begin(start: ModelRef, centre: Tensor, spread: Tensor, width: int | None) -
 
 
 def _save(head: Any, backbone: ModelRef, folder: Path) -> None:
-    _link(backbone.location, folder)
+    link_backbone(backbone.location, folder)
     if isinstance(head, nn.Linear):
         weights = load_file(folder / HEAD)  # of zeros, with its bias if it has one
         name = read_json(folder / INDEX)["metadata"]["head"]
         weights[f"{name}.weight"] = head.weight.data
         save_file(weights, folder / HEAD, metadata={"format": "pt"})
         return
-    # No loader but ours knows this head: others must say that one is missing.
     save_file(head.state_dict(), folder / DEEP_HEAD)
-    (folder / HEAD).unlink()
-    index = read_json(folder / INDEX)
-    kept = {k: v for k, v in index["weight_map"].items() if v != HEAD}
-    write_json(folder / INDEX, {**index, "weight_map": kept})
-
-
-def _link(source: Path, folder: Path) -> None:
-    """Make ``folder`` of the files of ``source``, the large one linked, not copied."""
-    folder.mkdir(exist_ok=True)
-    for file in source.iterdir():
-        copy = os.link if file.name == BACKBONE else shutil.copy
-        (folder / file.name).unlink(missing_ok=True)
-        copy(file, folder / file.name)
+    hide_head(folder)

@@ -6,7 +6,15 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from ser_kedro.models.params import LoraParams, Params, Precision, Scoring, SftWhen
+from ser_kedro.models.params import (
+    VIEWS,
+    LoraParams,
+    Params,
+    Precision,
+    Scoring,
+    SftWhen,
+    View,
+)
 
 
 class TrainingParams(Params):
@@ -113,6 +121,7 @@ class RewardParams(TrainingParams):
             gradients accumulate up to ``batch_size`` pairs. ``auto``: as many as the
             memory holds. Halved where it does not hold them.
         score_tokens: Padded tokens of one scoring batch; halved in the same way.
+        views: As of ``Scoring``; read where the model, or a committee's, is frozen.
         trainable: ``full``: every weight; ``lora``: adapters and the head; ``head``:
             the head alone, on features that the frozen model gives once. Where it is
             not given, it is ``lora`` if ``lora`` is, else ``full``.
@@ -131,6 +140,7 @@ class RewardParams(TrainingParams):
     packing: bool = True
     max_tokens_per_microbatch: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
     score_tokens: int = Field(16384, ge=8)
+    views: tuple[View, ...] = VIEWS
     trainable: Literal["full", "lora", "head"] = "full"
     head_width: int | None = Field(None, ge=1)
     dropout: float = Field(0.0, ge=0, lt=1)

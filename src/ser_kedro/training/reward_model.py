@@ -56,15 +56,17 @@ def calibrate_ready(
     validation: TableRef,
     params: RewardParams,
     launcher: LauncherParams,
+    texts: TableRef | None = None,
 ) -> ModelRef:
     """Return a ready reward model, calibrated on the validation pairs, not trained.
 
     Args:
-        model: A reward model that was given to start from.
+        model: A reward model that was given to start from, or a committee.
         validation: Labelled pairs that no training reads.
         params: How it is applied, and whether its scale is fitted.
         launcher: How jobs run.
+        texts: As of ``score_pairs``.
     """
-    scores = score_pairs(model, validation, params.scoring, launcher)
+    scores = score_pairs(model, validation, params.scoring, launcher, texts=texts)
     job = CalibrateJob(model=model, scores=scores, temperature=params.fit_temperature)
     return run(job, launcher)["model"]

@@ -1,11 +1,11 @@
-"""Train a committee: its views first, each read once."""
+"""Train a committee: its features first, each text read once."""
 
 from __future__ import annotations
 
 from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.models.features_job import BackboneJob
-from ser_kedro.models.scoring import compute_views
+from ser_kedro.models.scoring import compute_features
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.training.committee_job import TrainCommitteeJob
 from ser_kedro.training.committee_params import CommitteeParams
@@ -41,7 +41,7 @@ def train_committee(
     if pool is not None:
         tables.append(pool)
     views = tuple(
-        compute_views(backbone, table, params.views, reward.scoring, launcher)
+        compute_features(backbone, table, reward.scoring, launcher)
         for table in dict.fromkeys(tables)
     )
     job = TrainCommitteeJob(

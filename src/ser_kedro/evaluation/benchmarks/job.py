@@ -58,11 +58,11 @@ class ScoreBenchmarkJob(ScorerJob[BenchmarkOutputs]):
         Raises:
             DataError: If the test set cannot be read.
         """
-        from ser_kedro.models.scorer import Scorer
+        from ser_kedro.models.load_scorer import load_scorer
 
         dropped: Counter[str] = Counter()
         items = list(read_items(self.test, dropped))
-        scorer = Scorer.load(self.model.location, self)
+        scorer = load_scorer(self.model.location, self)
 
         def batch(first: int, part: list[Item]) -> pa.RecordBatch:
             rows = [

@@ -93,9 +93,8 @@ def finish(
     launcher: LauncherParams,
 ) -> tuple[ModelRef, EvolutionState]:
     """Return the model that is kept, refitted if asked, and what each loop did."""
-    state = last_state
-    if self_evolve.refit:
-        state = _loop(state, self_evolve, reward, seed, launcher).refit(state)
+    loop = _loop(last_state, self_evolve, reward, seed, launcher)
+    state = loop.finish(last_state)
     return state.best, state
 
 

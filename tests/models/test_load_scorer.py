@@ -1,0 +1,72 @@
+"""A committee scores single texts as it scored tables of them."""
+
+import numpy as np
+import pytest
+
+from ser_kedro.launch.params import INLINE
+from ser_kedro.models.load_scorer import load_scorer
+from ser_kedro.models.params import View
+from ser_kedro.models.scorer import Scorer
+from ser_kedro.models.scoring import score_pairs
+from ser_kedro.store.tables import read_table
+from ser_kedro.training.committee_params import CommitteeParams
+from ser_kedro.training.params import RewardParams
+from ser_kedro.training.train_committee import train_committee
+
+REWARD = RewardParams(
+    learning_rate=1e-2,
+    epochs=1,
+    batch_size=8,
+    scheduler="constant",
+    max_length=256,
+    score_tokens=2048,
+    views=(View(depth=0.5), View(depth=1.0, pool="last"), View(depth=1.0)),
+)
+
+
+@pytest.fixture
+def committee(sft_model, labeled):
+    return train_committee(
+        start=sft_model,
+        pairs=(labeled,),
+        pool=None,
+        params=CommitteeParams(folds=2),
+        reward=REWARD,
+        seed=0,
+        launcher=INLINE,
+    )
+
+
+def test_its_rewards_of_texts_are_those_of_the_table(committee, labeled):
+    rows = read_table(labeled).to_pylist()
+    prompts = [row["prompt"] for row in rows]
+
+    scorer = load_scorer(committee.location, REWARD.scoring)
+    found = [
+        scorer.text_rewards(prompts, [row[side] for row in rows])
+        for side in ("chosen", "rejected")
+    ]
+
+    scores = read_table(score_pairs(committee, labeled, REWARD.scoring, INLINE))
+    expected = [scores["reward_a"].to_numpy(), scores["reward_b"].to_numpy()]
+    # The table's features are kept in half precision.
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    assert np.std(expected) > 0.1
+
+
+def test_an_empty_response_has_a_reward(committee, train_rows):
+    scorer = load_scorer(committee.location, REWARD.scoring)
+
+    (reward,) = scorer.text_rewards([train_rows[0]["prompt"]], [""])
+
+    assert np.isfinite(reward)
+
+
+def test_any_other_model_scores_as_ever(sft_model, train_rows):
+    prompt, response = [train_rows[0]["prompt"]], [train_rows[0]["chosen"]]
+
+    found = load_scorer(sft_model.location, REWARD.scoring)
+
+    assert type(found) is Scorer
+    plain = Scorer.load(sft_model.location, REWARD.scoring)
+    assert found.text_rewards(prompt, response) == plain.text_rewards(prompt, response)
