@@ -132,6 +132,14 @@ def test_voters_need_labels_that_are_held_out():
     assert found["reward"]["voters"] == 3
 
 
+def test_a_committee_needs_views():
+    one = {"labeller": "committee"}
+    with pytest.raises(ParameterError, match="needs 2 views or more, not 0"):
+        parameters("base", self_evolve=one, reward={"views": []})
+
+    assert parameters("base", reward={"views": []})["reward"]["views"] == []
+
+
 class TestBase:
     """``conf/base`` lists every parameter, with the defaults of the classes."""
 

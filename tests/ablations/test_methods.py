@@ -170,7 +170,7 @@ def test_refit_takes_the_labels_that_chose_the_loop(loop, loops):
 
 
 def test_the_node_refits_too(loop):
-    evolution = EVOLUTION.model_copy(update={"refit": True})
+    evolution = EVOLUTION.model_copy(update={"refit": True, "plain": False})
     method = run_method("ser", replace(loop, params=evolution))
     model, history = finish(
         run_method("ser", loop).state,
@@ -516,3 +516,27 @@ def test_more_labels_are_asked_for_by_choice_or_at_random(small_committee):
     assert unsure["margin"].mean() < unsure["random"].mean()
     assert chosen.labels == random.labels > small_committee.data.labeled_pairs.rows
     assert chosen.model.fingerprint != random.model.fingerprint
+    committee = run_method("active_committee", small_committee)
+    assert committee.model.kind == "committee"
+    assert committee.model.metrics["labels"] == committee.labels == chosen.labels
+
+
+def test_the_seed_ensemble_is_a_mean_of_models_on_every_label(loop):
+    # Heads have no weights to average.
+    whole = REWARD.model_copy(update={"trainable": "full", "epochs": 1})
+    method = run_method("seed_ensemble", replace(loop, reward=whole))
+
+    averaged = [
+        ModelRef.model_validate(each) for each in job_of(method.model)["models"]
+    ]
+    every = human(rows(loop.data.labeled_pairs)) | human(
+        rows(loop.data.validation_pairs)
+    )
+    assert [trained_on(model) for model in averaged] == [every] * methods.ENSEMBLE
+    assert len({model.fingerprint for model in averaged}) == methods.ENSEMBLE
+    assert method.labels == len(every)
+    weights = [load_reward_model(m.location, seed=0)[0].score.weight for m in averaged]
+    mean = load_reward_model(method.model.location, seed=0)[0].score.weight
+    np.testing.assert_allclose(
+        mean.detach(), sum(weights).detach() / methods.ENSEMBLE, atol=1e-6
+    )

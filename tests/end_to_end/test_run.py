@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 
 from ser_kedro.preferences.demo_world.world import WorldParams, draw_pairs
-from tests.end_to_end.conftest import SELF_EVOLVE
 
 pytestmark = pytest.mark.end_to_end
 
@@ -102,7 +101,7 @@ def test_prints_the_summary_at_the_end(first_run):
 def test_says_what_was_gained_and_what_it_cost(first_run):
     project, _ = first_run
     summary = file(project, "evolution_summary.md").read_text("utf-8")
-    assert "Seed → evolved" in summary
+    assert "All human labels, no evolution → evolved" in summary
     assert "Human labels used:" in summary and "SFT consumed" in summary
 
 
@@ -115,8 +114,10 @@ def test_logs_are_readable(first_run):
 def test_history_has_one_row_a_loop(finished):
     frame = history(finished)
     assert set(COLUMNS) <= set(frame.columns)
-    assert frame["loop"].tolist() == [0, 1, 2, 3, 4]
+    assert frame["loop"].tolist() == [0, 1, 2, 3, 4, 5]
     assert frame["status"].iloc[0] == "seed"
+    # Labels are held out here, so loop 0 had not all of them.
+    assert frame["status"].iloc[-1] == "all labels"
     assert frame["selected_model"].sum() == 1
     assert frame["stop_reason"].notna().sum() == 1
 
@@ -141,7 +142,7 @@ def test_figures_agree_with_one_another(finished):
 def test_status_and_outcome_agree(finished):
     frame = history(finished)
     stopped = False
-    for row in frame.iloc[1:].itertuples():
+    for row in frame.iloc[1:-1].itertuples():
         assert (row.outcome == "skipped") == stopped == (row.status == "-")
         if row.outcome == "no_confident_pairs":
             assert row.status == "stop" and row.selected == 0
@@ -292,14 +293,26 @@ def test_an_environment_keeps_its_results_apart(finished):
     ]
 
 
-def test_judges_on_folds_where_no_label_is_held_out(fresh, kedro):
-    """The shipped default; the other tests hold labels out, which is faster."""
+def test_judges_on_folds_and_keeps_a_committee(fresh, kedro):
+    """The shipped defaults; the other tests hold labels out, which is faster."""
     folds = "data_split.validation=crossfit,self_evolve.folds=2"
-    asked = f"{folds},self_evolve.max_loops=1,reward.epochs=2"
-    done = kedro(*SELF_EVOLVE, "--params", asked, cwd=fresh)
+    # Models that learn nothing, so that the committee is the best there is.
+    weak = "self_evolve.labeller=committee,reward.learning_rate=1.0e-9"
+    asked = f"{folds},{weak},self_evolve.max_loops=1,ppo.steps=1,ppo.eval_steps=1"
+    done = kedro(
+        *("run", "--env", "test", "--pipelines", "self_evolve,ppo"),
+        *("--params", asked),
+        cwd=fresh,
+    )
     assert done.returncode == 0, done.stderr
     tables = json.loads(file(fresh, "data_report.json").read_text())["tables"]
     assert tables["validation_pairs"] == 0 < tables["labeled_pairs"]
     summary = file(fresh, "evolution_summary.md").read_text("utf-8")
-    assert "All human labels, no evolution →" in summary
-    assert history(fresh)["validation_accuracy"].iloc[:2].notna().all()
+    assert "All human labels, no evolution → evolved (the committee" in summary
+    frame = history(fresh)
+    assert frame["status"].iloc[-1] == "committee"
+    assert frame["validation_accuracy"].iloc[[0, 1, -1]].notna().all()
+    kept = json.loads(file(fresh, "reward_model.json").read_text())
+    assert kept["kind"] == "committee"
+    # The policy's rewards are the committee's.
+    assert file(fresh, "ppo_history.json").is_file()

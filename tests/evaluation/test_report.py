@@ -99,6 +99,55 @@ def test_a_kept_seed_is_no_gain():
     assert "so the seed is kept" in text
 
 
+PLAIN = {"loop": 4, "status": "all labels", "outcome": "control", "test_accuracy": 0.73}
+PLAIN |= {"selected": 0, "pool_left": 0.5, "selected_model": False}
+
+
+def with_plain(history):
+    return pd.concat([history, pd.DataFrame([PLAIN])], ignore_index=True)
+
+
+def test_the_kept_model_is_compared_with_all_human_labels_where_some_were_held_out():
+    history = with_plain(frame())
+
+    text = summary(history, Estimate(0.02, 0.01, 0.03), LABELS, REPORT)
+
+    assert (
+        "All human labels, no evolution → evolved (loop 1, marked *): 73.0 → 75.0,"
+        " +2.0 points [+1.0, +3.0]: a gain." in text
+    )
+    assert "| 4      | all labels" in text
+    kept = summary(
+        with_plain(frame(kept=0)), Estimate(-0.02, -0.03, -0.01), LABELS, REPORT
+    )
+    assert "73.0 → 71.0, -2.0 points [-3.0, -1.0]: no loop was better" in kept
+    assert kept.count("so the seed is kept; a loss.") == 1
+    drawn = figure(history)
+    assert list(drawn.data[0].x) == [0, 1, 2]
+    assert [shape.y0 for shape in drawn.layout.shapes][1:] == [0.73]
+
+
+@pytest.mark.parametrize("refit", [False, True])
+def test_a_kept_committee_is_named(refit):
+    history = frame(kept=3)
+    history.loc[3, ["status", "test_accuracy"]] = ["committee", 0.8]
+    if refit:
+        last = {
+            **PLAIN,
+            "status": "refit 3",
+            "outcome": "refit",
+            "selected_model": True,
+        }
+        history["selected_model"] = False
+        history = pd.concat([history, pd.DataFrame([last])], ignore_index=True)
+
+    text = summary(history, Estimate(0.02, 0.01, 0.03), LABELS, REPORT)
+
+    named = "evolved (the committee that labelled the pool"
+    after = "; refitted with human labels that the seed model had not, marked *)"
+    assert named + (after if refit else ", marked *)") in text
+
+
 def test_without_held_out_labels_loop_0_is_plain_training_on_all():
     labels = replace(LABELS, training=400, validation=0)
     text = summary(frame(), Estimate(0.01, -0.02, 0.04), labels, REPORT)

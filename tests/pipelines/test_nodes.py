@@ -200,7 +200,7 @@ def test_evolution_begins_with_the_seed_model_and_its_data():
 
 
 def test_evolution_ends_with_the_kept_model(history):
-    params = EvolutionParams()
+    params = EvolutionParams(plain=False)
     kept, same = self_evolve.finish(history, params, REWARD, SEED, LAUNCHER)
     assert kept == model("loop_2")
     assert same == history

@@ -437,6 +437,28 @@ class TestRun:
         assert (state.loop, state.best.fingerprint, len(jobs)) == (0, "model-1", 1)
 
 
+class TestCompared:
+    def test_is_trained_on_all_human_labels_and_never_kept(self, loop, state, jobs):
+        new = loop(reward={"voters": 2}).compared(state)
+
+        trained, refitted = jobs
+        assert names(trained.pairs) == ["labeled", "validation"]
+        assert (trained.start, trained.seed) == (SFT, SEED)
+        assert refitted.held_out == state.seed_model
+        record = new.records[-1]
+        assert (record.loop, record.status, record.outcome) == (
+            2,
+            "all labels",
+            "control",
+        )
+        assert record.model.fingerprint == "model-2"
+        assert (new.best, new.best_loop) == (state.best, state.best_loop)
+
+    def test_is_left_out_where_it_is_not_wanted(self, loop, state, jobs):
+        assert loop(plain=False).compared(state) is state
+        assert not jobs
+
+
 class TestRefit:
     def test_repeats_the_kept_loop_with_all_human_labels(self, loop, state, jobs):
         evolving = loop(start="previous", keep_seed_labels=False)

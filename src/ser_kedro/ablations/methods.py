@@ -27,8 +27,12 @@ from ser_kedro.models.scoring import score_pairs
 from ser_kedro.self_evolution.loop import EvolutionLoop
 from ser_kedro.self_evolution.selection import SelectJob
 from ser_kedro.self_evolution.state import EvolutionState
-from ser_kedro.store.references import ModelRef, SelectionRef
+from ser_kedro.self_evolution.voters import voters_of, without_voters
+from ser_kedro.store.references import ModelRef, SelectionRef, TableRef
+from ser_kedro.training.average_job import AverageJob
 
+# Models of ``seed_ensemble``.
+ENSEMBLE = 5
 WHOLE_POOL = {"status_rule": "quantile", "quantile": 1.0, "labels": "soft"}
 
 
@@ -69,6 +73,22 @@ def seed_all(loop: EvolutionLoop) -> MethodResult:
     """
     model = loop.train(loop.data.labeled_pairs, loop.data.validation_pairs)
     return MethodResult(model, _labels(loop))
+
+
+def seed_ensemble(loop: EvolutionLoop) -> MethodResult:
+    """Train several models on all human labels and take the mean of their weights.
+
+    The control of averaging, without the pool (Ramé et al., 2024, arXiv 2401.12187).
+    For models that are trained whole: linear heads of several seeds hardly differ.
+    """
+    human = (loop.data.labeled_pairs, loop.data.validation_pairs)
+    first = loop.train(*human, voters=ENSEMBLE)
+    job = AverageJob(
+        models=voters_of(first),
+        validation=loop.unseen,
+        params=without_voters(loop.reward),
+    )
+    return MethodResult(run(job, loop.launcher)["model"], _labels(loop))
 
 
 def seed_long(loop: EvolutionLoop) -> MethodResult:
@@ -187,8 +207,21 @@ def at_random(loop: ControlLoop) -> MethodResult:
     return _asked(loop, "random")
 
 
+def active_committee(loop: ControlLoop) -> MethodResult:
+    """Fit the committee on its own labels and those that it asked for, and the pool."""
+    new = _answers(loop, "margin")
+    model = loop.committee(loop.data.validation_pairs, new)
+    return MethodResult(model, _labels(loop) + new.rows)
+
+
 def _asked(loop: ControlLoop, by: Literal["margin", "random"]) -> MethodResult:
     human = (loop.data.labeled_pairs, loop.data.validation_pairs)
+    new = _answers(loop, by)
+    return MethodResult(loop.train(*human, new), _labels(loop) + new.rows)
+
+
+def _answers(loop: ControlLoop, by: Literal["margin", "random"]) -> TableRef:
+    """Return true labels of as many pairs of the pool again, that a committee asks."""
     asker = loop.committee(loop.data.validation_pairs, co_training="never")
     asked = label_requests(
         loop.data.unlabeled_pairs,
@@ -199,8 +232,7 @@ def _asked(loop: ControlLoop, by: Literal["margin", "random"]) -> MethodResult:
         loop.launcher,
     )
     answered = TrueLabelsJob(pairs=asked, audit=loop.audit_labels)
-    new = run(answered, loop.launcher)["labeled"]
-    return MethodResult(loop.train(*human, new), _labels(loop) + new.rows)
+    return run(answered, loop.launcher)["labeled"]
 
 
 def more_human(loop: ControlLoop) -> MethodResult:
@@ -243,6 +275,7 @@ HONEST: dict[str, Callable[[EvolutionLoop], MethodResult]] = {
     "seed": seed,
     "seed_all": seed_all,
     "seed_long": seed_long,
+    "seed_ensemble": seed_ensemble,
     "naive": naive,
     "ssrm": ssrm,
     "ser": ser,
@@ -258,6 +291,7 @@ CONTROLS: dict[str, Callable[[ControlLoop], MethodResult]] = {
     "full": full,
     "full_committee": full_committee,
     "active": active,
+    "active_committee": active_committee,
     "at_random": at_random,
 }
 METHODS = (*HONEST, *CONTROLS)

@@ -77,9 +77,9 @@ def plan_text(
     from ser_kedro.planning.text import render
 
     evolution = settings["self_evolve"]
+    crossfit = settings["data_split"].validation == "crossfit"
     # To train once more at the end costs what a loop does.
     last = evolution.last_loop(max_loops()) + evolution.refit
-    crossfit = settings["data_split"].validation == "crossfit"
     with quiet():
         made = make_plan(
             settings["model"],

@@ -13,7 +13,7 @@ from plotly.graph_objects import Figure, Scatter
 from ser_kedro.evaluation import benchmark_results, diagnostics
 from ser_kedro.evaluation.history import gain, prompt_groups
 from ser_kedro.evaluation.test_scores import TestScores
-from ser_kedro.self_evolution.state import COMMITTEE
+from ser_kedro.self_evolution.state import COMMITTEE, PLAIN
 from ser_kedro.statistics.estimate import Estimate
 from ser_kedro.statistics.params import StatisticsParams
 from ser_kedro.statistics.power import of_one_run
@@ -110,7 +110,7 @@ def report_of(
     """
     kept = history.loc[history["selected_model"], "loop"].iloc[0]
     scores = test_scores.root
-    gained = gain(scores[0], scores[kept], test_pairs, params)
+    gained = gain(scores[_plain(history)["loop"]], scores[kept], test_pairs, params)
     further = [*diagnostics.lines(diagnosed), *benchmark_results.lines(tested)]
     if data_report["test"] != "given":
         further.insert(0, _held_out_line(prompt_groups(test_pairs), params))
@@ -124,11 +124,13 @@ def summary(
     data_report: dict[str, Any],
     further: Sequence[str] = (),
 ) -> str:
-    """Return the summary: loop by loop, seed → evolved, labels used, rows dropped.
+    """Return the summary: loop by loop, what was gained, labels used, rows dropped.
 
     Args:
         history: ``evolution_history``.
-        gained: Difference in test accuracy, evolved minus seed, in [-1, 1].
+        gained: Difference in test accuracy, the kept model minus one of all human
+            labels that is not evolved, or minus the seed where there is none; in
+            [-1, 1].
         labels: Human labels used.
         data_report: What ``data_split`` reported.
         further: Lines on calibration, length and other test sets.
@@ -180,7 +182,8 @@ def loop_table(history: pd.DataFrame, unseen: str = "validation") -> str:
 
 def figure(history: pd.DataFrame) -> Figure:
     """Return test accuracy by loop with intervals, and the self-labels' accuracy."""
-    trained = history.dropna(subset=["test_accuracy"])
+    plain = history["status"] == PLAIN
+    trained = history[~plain].dropna(subset=["test_accuracy"])
     above = trained["test_accuracy_high"] - trained["test_accuracy"]
     below = trained["test_accuracy"] - trained["test_accuracy_low"]
     drawn = Figure(
@@ -203,6 +206,12 @@ def figure(history: pd.DataFrame) -> Figure:
     )
     kept = history.loc[history["selected_model"], "loop"].iloc[0]
     drawn.add_vline(x=kept, line={"dash": "dash"}, annotation_text="kept")
+    if plain.any():
+        drawn.add_hline(
+            y=_plain(history)["test_accuracy"],
+            line={"dash": "dot"},
+            annotation_text="all human labels, no evolution",
+        )
     drawn.update_layout(
         title="Self-evolution, loop by loop",
         xaxis={"title": "loop (0 is the seed)", "dtick": 1},
@@ -212,20 +221,29 @@ def figure(history: pd.DataFrame) -> Figure:
 
 
 def _gain_line(history: pd.DataFrame, gained: Estimate, labels: LabelBudget) -> str:
-    seed, kept = history.iloc[0], history[history["selected_model"]].iloc[0]
-    start = "All human labels, no evolution" if labels.crossfit else "Seed"
+    plain, kept = _plain(history), history[history["selected_model"]].iloc[0]
+    every = labels.crossfit or plain["status"] == PLAIN
+    start = "All human labels, no evolution" if every else "Seed"
     if kept["loop"] == 0:
         unseen = "out of fold" if labels.crossfit else "by the validation pairs"
         verdict = f"no loop was better {unseen}, so the seed is kept"
+        if plain["loop"]:
+            verdict += f"; {gained.verdict()}"
     else:
         verdict = gained.verdict()
         if not gained.excludes_zero:
             verdict += " on this test set"
     return (
         f"{start} → evolved ({_which(history, kept)}, marked *):"
-        f" {_percent(seed['test_accuracy'])} → {_percent(kept['test_accuracy'])},"
+        f" {_percent(plain['test_accuracy'])} → {_percent(kept['test_accuracy'])},"
         f" {gained.points()}: {verdict}."
     )
+
+
+def _plain(history: pd.DataFrame) -> pd.Series:
+    """Return what the kept model is compared with."""
+    control = history[history["status"] == PLAIN]
+    return control.iloc[0] if len(control) else history.iloc[0]
 
 
 def _which(history: pd.DataFrame, kept: pd.Series) -> str:

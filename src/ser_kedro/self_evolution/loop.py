@@ -23,11 +23,13 @@ from ser_kedro.self_evolution.refit import RefitJob
 from ser_kedro.self_evolution.selection import SelectJob
 from ser_kedro.self_evolution.state import (
     COMMITTEE,
+    PLAIN,
     EvolutionData,
     EvolutionState,
     LoopRecord,
     add,
     advance,
+    after_loops,
     begin,
     keep,
     skip,
@@ -97,7 +99,7 @@ class EvolutionLoop:
         return train_voters(
             start=self.data.sft_model,
             pairs=pairs,
-            validation=self._validation,
+            validation=self.unseen,
             params=self.reward.model_copy(update=changes),
             seed=self.seed,
             launcher=self.launcher,
@@ -122,14 +124,14 @@ class EvolutionLoop:
         return crossfits(self.data.validation_pairs)
 
     @property
-    def _validation(self) -> TableRef:
+    def unseen(self) -> TableRef:
         """What trainings calibrate on; when cross-fitting, that is replaced later."""
         data = self.data
         return data.labeled_pairs if self.crossfits else data.validation_pairs
 
     @property
     def _human_texts(self) -> tuple[TableRef, ...]:
-        return self.texts or (self.data.labeled_pairs, self._validation)
+        return self.texts or (self.data.labeled_pairs, self.unseen)
 
     def _judged_unseen(self, model: ModelRef, loop: int) -> ModelRef:
         """Return a loop's model with what models of the folds say of the labels."""
@@ -380,18 +382,28 @@ class EvolutionLoop:
             _validation_losses(state.best), _validation_losses(committee)
         )
         better = comparison.favours_new(self.params.standard_errors)
-        record = LoopRecord(
-            loop=state.loop + 1,
-            status=COMMITTEE,
-            pool=state.pool_left,
-            selected=0,
-            pool_left=state.records[-1].pool_left,
-            outcome=Outcome.IMPROVED if better else Outcome.NO_GAIN,
+        record = after_loops(
+            state,
+            COMMITTEE,
+            Outcome.IMPROVED if better else Outcome.NO_GAIN,
+            committee,
             difference=comparison.difference,
             standard_error=comparison.standard_error,
-            model=committee,
         )
         return keep(state, record) if better else add(state, record)
+
+    def compared(self, state: EvolutionState) -> EvolutionState:
+        """Return the state with a model of all human labels beside, not evolved.
+
+        It is never kept: no label is left to judge it. Where none is held out, loop 0
+        is that model.
+        """
+        if self.crossfits or not self.params.plain:
+            return state
+        human = (self.data.labeled_pairs, self.data.validation_pairs)
+        job = RefitJob(model=self.train(*human, voters=1), held_out=state.seed_model)
+        model = run(job, self.launcher)["model"]
+        return add(state, after_loops(state, PLAIN, "control", model))
 
     def refit(self, state: EvolutionState) -> EvolutionState:
         """Train the kept loop's model again, on the pairs too that chose it.
@@ -415,16 +427,8 @@ class EvolutionLoop:
             earlier = self._earlier(before)
             trained = self._retrain(before, (selection, *earlier, *human), voters)
         job = RefitJob(model=trained, held_out=state.best)
-        record = LoopRecord(
-            loop=state.loop + 1,
-            status=f"refit {loop}",
-            pool=state.pool_left,
-            selected=0,
-            pool_left=state.records[-1].pool_left,
-            outcome="refit",
-            model=run(job, self.launcher)["model"],
-        )
-        return keep(state, record)
+        model = run(job, self.launcher)["model"]
+        return keep(state, after_loops(state, f"refit {loop}", "refit", model))
 
     def _retrain(
         self, state: EvolutionState, pairs: tuple[AnyTable, ...], voters: int
@@ -441,7 +445,7 @@ class EvolutionLoop:
             pairs=pairs,
             # A selection's pairs are those of the pool, whose features are known.
             texts=(*self._human_texts, self.data.unlabeled_pairs),
-            validation=self._validation,
+            validation=self.unseen,
             params=self.reward.model_copy(update={**given, "voters": voters}),
             # Each loop shuffles anew, and a new head differs from the last one.
             seed=self.seed + state.loop + 1,
@@ -453,7 +457,7 @@ class EvolutionLoop:
             models=voters_of(trained)
             if self.params.average == "voters"
             else (state.model, trained),
-            validation=self._validation,
+            validation=self.unseen,
             params=without_voters(self.reward),
         )
         mean = run(average, self.launcher)["model"]

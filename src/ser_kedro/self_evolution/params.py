@@ -84,6 +84,9 @@ class EvolutionParams(SelectionParams):
             validation log-loss favours the newer one by more than so many standard
             errors.
         collapse_standard_errors: So many standard errors worse is a collapse.
+        plain: Where labels are held out, train a model on all human labels as well,
+            without evolution: what the run is compared with. Where none is, loop 0 is
+            that model.
         refit: Train the model of the kept loop once more at the end, on all human
             labels, those of the validation pairs too; its temperature stays that of
             the kept one. Where none is held out there is nothing to add.
@@ -103,6 +106,7 @@ class EvolutionParams(SelectionParams):
     patience: int = Field(2, ge=1)
     standard_errors: float = Field(0.0, ge=0)
     collapse_standard_errors: float = Field(2.0, gt=0)
+    plain: bool = True
     refit: bool = False
 
     @property

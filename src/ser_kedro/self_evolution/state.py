@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict
 
 from ser_kedro.self_evolution.progress import MAX_LOOPS, STOPPING, Outcome
 from ser_kedro.store.references import ModelRef, SelectionRef, TableRef
 
-COMMITTEE = "committee"
+# Statuses of records that are no loops.
+COMMITTEE, PLAIN = "committee", "all labels"
 
 
 class LoopRecord(BaseModel):
@@ -16,12 +19,14 @@ class LoopRecord(BaseModel):
     Attributes:
         loop: Its number.
         status: Learning status: ``seed``, ``1``, ``2``, ``1|2``, ``stop`` or ``-``;
-            ``committee`` where the labeller itself was judged; ``refit 3`` where loop
-            3's model was trained once more.
+            ``committee`` where the labeller itself was judged; ``all labels`` of the
+            model that is compared with; ``refit 3`` where loop 3's model was trained
+            once more.
         pool: Pairs in the pool when it began.
         selected: Pairs that it took.
         pool_left: Share of all unlabelled pairs that remain in the pool after it.
-        outcome: See ``Outcome``.
+        outcome: See ``Outcome``; ``seed``, ``refit`` and ``control`` of what is no
+            loop.
         stop_reason: Why the loops ended here; ``None`` elsewhere.
         difference: Validation log-loss of the best model before minus this one's.
         standard_error: Of that difference.
@@ -163,6 +168,30 @@ def skip(state: EvolutionState) -> EvolutionState:
         outcome=Outcome.SKIPPED,
     )
     return add(state, record)
+
+
+def after_loops(
+    state: EvolutionState, status: str, outcome: str, model: ModelRef, **known: Any
+) -> LoopRecord:
+    """Return the record of a model that no loop made, with the next number.
+
+    Args:
+        state: The state so far.
+        status: As of ``LoopRecord``, like all that follows.
+        outcome: As there.
+        model: As there.
+        known: More fields of it.
+    """
+    return LoopRecord(
+        loop=state.loop + 1,
+        status=status,
+        pool=state.pool_left,
+        selected=0,
+        pool_left=state.records[-1].pool_left,
+        outcome=outcome,
+        model=model,
+        **known,
+    )
 
 
 def add(state: EvolutionState, record: LoopRecord) -> EvolutionState:

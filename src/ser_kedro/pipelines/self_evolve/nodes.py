@@ -92,9 +92,9 @@ def finish(
     seed: int,
     launcher: LauncherParams,
 ) -> tuple[ModelRef, EvolutionState]:
-    """Return the model that is kept, refitted if asked, and what each loop did."""
+    """Return the model that is kept, what each loop did, and what to compare with."""
     loop = _loop(last_state, self_evolve, reward, seed, launcher)
-    state = loop.finish(last_state)
+    state = loop.compared(loop.finish(last_state))
     return state.best, state
 
 
