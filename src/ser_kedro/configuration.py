@@ -27,6 +27,8 @@ _DEMO = "demo_world"
 _FALLBACK = "pretrained"
 # Those that begin with an underscore are there to be extended alone.
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
+# Libraries take seeds below 2**32; loops and voters count on from the run's own.
+_LARGEST_SEED = 2**32 - 100_000
 _FEWEST_VIEWS = 2  # of a committee
 _KINDS = {"model": str, "launcher": str, "seed": int}
 _EXAMPLES = {"model": "demo", "launcher": "inline", "seed": "0"}
@@ -235,8 +237,10 @@ def _check_choices(parameters: Tree) -> None:
             raise ParameterError(
                 f"{name}={value}: must be {wanted}, such as {name}={_EXAMPLES[name]}"
             )
-    if parameters["seed"] < 0:
-        raise ParameterError(f"seed={parameters['seed']}: must be at least 0")
+    if not 0 <= (seed := parameters["seed"]) <= _LARGEST_SEED:
+        raise ParameterError(
+            f"seed={seed}: must be at least 0 and at most {_LARGEST_SEED}"
+        )
     _check_place(parameters["model"])
 
 

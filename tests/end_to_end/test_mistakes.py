@@ -93,6 +93,7 @@ def test_own_data_without_the_model_that_is_the_default(line_of, project):
         ("qqqq=3", ["--params qqqq:", "conf/"]),
         ("seed=abc", ["Error: seed=abc:", "whole number"]),
         ("seed=-1", ["Error: seed=-1:", "at least 0"]),
+        ("seed=4294967296", ["Error: seed=4294967296:", "at most 4294867296"]),
         ("seed=1.5", ["Error: seed=1.5:", "whole number"]),
         ("model=7", ["Error: model=7:", "name"]),
         ("sft.when=never", ["sft.when=never: test is a model from scratch"]),

@@ -56,6 +56,27 @@ def test_no_weight_is_read(tmp_path):
     taken(folder)
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_code_beside_a_model_is_never_run(tmp_path, known, monkeypatch):
+    """Nor asked about: of a type that transformers knows it is left aside."""
+    folder = brought.llama(tmp_path)
+    (folder / "own.py").write_text(
+        f"open({str(tmp_path / 'ran')!r}, 'w')\n"
+        "from transformers import LlamaConfig as OwnConfig\n"
+    )
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "own.OwnConfig"}
+    config["model_type"] = "llama" if known else "unheard_of"
+    (folder / "config.json").write_text(json.dumps(config))
+    monkeypatch.setattr("builtins.input", lambda *_: pytest.fail("it asks"))
+
+    if known:
+        taken(folder)
+    else:
+        refused(folder, "brings code of its own, which is never run")
+    assert not (tmp_path / "ran").exists()
+
+
 def test_a_model_from_scratch_reads_what_sft_says():
     sizes = ScratchParams(
         vocab_size=64, hidden_size=8, intermediate_size=8, layers=1, heads=1

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import torch
 
 from ser_kedro.errors import ModelError
+from ser_kedro.models.special_tokens import SpecialTokens
 from ser_kedro.models.template import ChatTemplate, Messages, Opened
 
 if TYPE_CHECKING:
@@ -58,7 +59,7 @@ class Encoder:
 
     With a chat template the tokenizer's own is used, and turns that it refuses are
     merged; without one a dialogue reads ``Question: …\n\nAnswer: …`` turn by turn, as
-    in the paper.
+    in the paper. Texts are text: names of special tokens in them are spelt out.
 
     Attributes:
         tokenizer: A tokenizer with a real pad token.
@@ -69,9 +70,11 @@ class Encoder:
     max_length: int
     prefix: list[int] = field(init=False)
     suffix: list[int] = field(init=False)
+    special: SpecialTokens = field(init=False)
 
     def __post_init__(self) -> None:
         """Find what the tokenizer puts around a text, and close rows with eos."""
+        self.special = SpecialTokens(self.tokenizer)
         bare = self._ids([_PROBE])[0]
         full = self.tokenizer(_PROBE)["input_ids"]
         start = next(
@@ -98,16 +101,24 @@ class Encoder:
         Raises:
             RefusedDialogue: If the chat template refuses it.
         """
+        texts = [
+            {name: self.special.mark(text) for name, text in turn.items()}
+            for turn in prompt
+        ]
         if self.tokenizer.chat_template:
-            return ChatTemplate(self.tokenizer).open(prompt)
-        return Opened(prompt, _render_plain(prompt))
+            return ChatTemplate(self.tokenizer).open(texts)
+        return Opened(texts, _render_plain(texts))
 
     def text(self, prompt: Messages, response: str) -> str:
-        """Return the row as text, eos included: what a tokenizer needs to be given."""
+        """Return the row as text, eos included: what a tokenizer needs to be given.
+
+        Special tokens that stand in the texts are not told from the template's own.
+        """
         head, tail = self.render(prompt, response)
         eos = self.tokenizer.eos_token
         closed = tail.endswith(eos) if eos else True
-        return head + tail + ("" if closed or self._closes_itself() else str(eos))
+        whole = head + tail + ("" if closed or self._closes_itself() else str(eos))
+        return self.special.unmark(whole)
 
     def prompt_ids(self, prompt: Messages) -> list[int]:
         """Return the ids of a prompt alone, cut on the left to ``max_length``."""
@@ -183,6 +194,9 @@ class Encoder:
         ids: list[list[int]] = self.tokenizer(texts, add_special_tokens=False)[
             "input_ids"
         ]
+        for row, text in enumerate(texts):
+            if self.special.has_marks(text):
+                ids[row] = self.special.ids(text)
         return ids
 
     def _closes_itself(self) -> bool:
@@ -196,6 +210,7 @@ class Encoder:
         return opened.text
 
     def _tail(self, opened: Opened, response: str) -> str:
+        response = self.special.mark(response)
         if self.tokenizer.chat_template:
             return ChatTemplate(self.tokenizer).answer(opened, response)
         return f" {response.strip()}"

@@ -40,6 +40,8 @@ def is_encoder(config: PretrainedConfig) -> bool:
 def from_pretrained(loader: Any, name: str | Path, **options: Any) -> Any:
     """Call ``loader.from_pretrained`` and answer a failure with one line.
 
+    Code that lies beside a model is never run.
+
     Args:
         loader: A class of transformers.
         name: A hub id, a folder or a GGUF file.
@@ -51,8 +53,13 @@ def from_pretrained(loader: Any, name: str | Path, **options: Any) -> Any:
     if names_gguf(name):
         return load_gguf(loader, name, **options)
     try:
-        return loader.from_pretrained(name, **options)
+        return loader.from_pretrained(name, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError, TypeError) as error:
+        if "trust_remote_code" in str(error):
+            raise ModelError(
+                f"model={name}: brings code of its own, which is never run; give a"
+                " model of an architecture that transformers knows"
+            ) from error
         reason = str(error).strip().splitlines()[0]
         raise ModelError(
             f"model={name}: cannot be loaded ({reason}); give a hub id that this"
