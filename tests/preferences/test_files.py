@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from ser_kedro.errors import DataError
-from ser_kedro.preferences.files.find import read_records
+from ser_kedro.preferences.files.find import read_records, unread_files
 from ser_kedro.preferences.records import DropReason
 from tests.preferences.streaming import count_and_peak
 
@@ -80,6 +80,35 @@ class TestKindsOfFiles:
         places = [raw.place for raw in read_records(str(tmp_path))]
 
         assert places == ["a.jsonl:1", "b/2.jsonl:1"]
+
+    def test_what_is_no_regular_file_is_named_and_not_opened(self, tmp_path):
+        """A pipe or a device would be read for ever."""
+        (tmp_path / "a.jsonl").write_text('{"x": 1}\n')
+        os.mkfifo(tmp_path / "pipe.jsonl")
+        (tmp_path / "zero.jsonl").symlink_to("/dev/zero")
+        (tmp_path / "gone.jsonl").symlink_to(tmp_path / "nothing")
+        (tmp_path / "up.jsonl").symlink_to(tmp_path)
+        (tmp_path / "linked.jsonl").symlink_to(tmp_path / "a.jsonl")
+
+        place = str(tmp_path)
+
+        assert len(list(read_records(place))) == 2
+        assert unread_files(place) == [
+            ("gone.jsonl", "a link to nothing"),
+            ("pipe.jsonl", "not a regular file"),
+            ("up.jsonl", "a link to a folder; give the folder itself"),
+            ("zero.jsonl", "not a regular file"),
+        ]
+
+    def test_names_that_are_not_utf_8_can_be_written(self, tmp_path):
+        (tmp_path / os.fsdecode(b"\xff.jsonl")).write_text('{"x": 1}\n')
+        (tmp_path / os.fsdecode(b"\xfe.txt")).write_text("no data")
+
+        (record,) = read_records(str(tmp_path))
+
+        assert record.place == "\\xff.jsonl:1"
+        ((name, _),) = unread_files(str(tmp_path))
+        assert name == "\\xfe.txt"
 
     def test_urls(self, tmp_path):
         (tmp_path / "a.jsonl").write_bytes(LINES)

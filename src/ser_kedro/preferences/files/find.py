@@ -129,6 +129,7 @@ def find_files(place: str, part: str = "train") -> Found:
     """
     listing = list_place(place)
     sorter = _Sorter(listing)
+    sorter.unread = {listing.name(item): kind for item, kind in listing.others.items()}
     try:
         for item, size in listing.sizes.items():
             sorter.add(FoundFile(listing.fs, item, listing.name(item)), size)

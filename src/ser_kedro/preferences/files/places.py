@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import PurePosixPath
+import os
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 
 from ser_kedro.errors import DataError
 from ser_kedro.preferences.files.containers import KNOWN
@@ -33,6 +35,7 @@ class Listing:
         base: The place without its options.
         options: What was asked for after ``?``.
         sizes: The path of each file, sorted, with its bytes, ``None`` if not known.
+        others: The path of what is no regular file, with what it is.
     """
 
     fs: Any
@@ -40,6 +43,7 @@ class Listing:
     base: str
     options: dict[str, str]
     sizes: dict[str, int | None]
+    others: dict[str, str] = field(default_factory=dict)
 
     @property
     def is_file(self) -> bool:
@@ -47,11 +51,16 @@ class Listing:
         return list(self.sizes) == [self.path]
 
     def name(self, item: str) -> str:
-        """Return a short name: the path in the folder, or the file's name."""
+        """Return a short name: the path in the folder, or the file's name.
+
+        Bytes of it that are no UTF-8 are written as ``\\xff``.
+        """
         if not self.is_file:
-            return item.removeprefix(self.path).lstrip("/")
-        # What follows the path in a URL is the server's business.
-        return PurePosixPath(urlsplit(item).path if is_web(item) else item).name
+            name = item.removeprefix(self.path).lstrip("/")
+        else:
+            # What follows the path in a URL is the server's business.
+            name = PurePosixPath(urlsplit(item).path if is_web(item) else item).name
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
 
     def wanted(self, part: str) -> Wanted:
         """Return the split and the subset that are wanted."""
@@ -129,7 +138,21 @@ def _list(place: str) -> Listing:
     if not found:
         raise DataError(f"{base}: an empty folder; known are {KNOWN}")
     sizes = {item: found[item].get("size") for item in sorted(found)}
-    return Listing(fs, path, base, options, sizes)
+    others = {}
+    if isinstance(fs, LocalFileSystem):
+        kinds = {item: _irregular(Path(item)) for item in sizes}
+        others = {item: kind for item, kind in kinds.items() if kind}
+    regular = {item: size for item, size in sizes.items() if item not in others}
+    return Listing(fs, path, base, options, regular, others)
+
+
+def _irregular(path: Path) -> str | None:
+    """Say what is no file to read: opening a pipe or a device could wait for ever."""
+    if path.is_file():
+        return None
+    if path.is_dir():
+        return "a link to a folder; give the folder itself"
+    return "not a regular file" if path.exists() else "a link to nothing"
 
 
 def _web_size(fs: Any, path: str) -> int | None:
