@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 from plotly.graph_objects import Figure, Scatter
 
 from ser_kedro.evaluation import benchmark_results, diagnostics
+from ser_kedro.evaluation.cautions import cautions, constant
 from ser_kedro.evaluation.history import gain, prompt_groups
 from ser_kedro.evaluation.test_scores import TestScores
 from ser_kedro.self_evolution.state import COMMITTEE, PLAIN
@@ -18,6 +20,8 @@ from ser_kedro.statistics.estimate import Estimate
 from ser_kedro.statistics.params import StatisticsParams
 from ser_kedro.statistics.power import of_one_run
 from ser_kedro.store.references import TableRef
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,11 @@ class LabelBudget:
     def preference(self) -> int:
         """Labels used by the reward models."""
         return self.training + self.validation
+
+    @property
+    def judging(self) -> int:
+        """Labels that loops are compared on."""
+        return self.validation or self.training
 
     @property
     def crossfit(self) -> bool:
@@ -111,10 +120,18 @@ def report_of(
     kept = history.loc[history["selected_model"], "loop"].iloc[0]
     scores = test_scores.root
     gained = gain(scores[_plain(history)["loop"]], scores[kept], test_pairs, params)
+    groups = prompt_groups(test_pairs)
+    mind = [
+        *cautions(len(np.unique(groups)), labels.judging),
+        *constant(test_scores, {0: "the model of loop 0", kept: "the kept model"}),
+    ]
+    for line in mind:
+        logger.warning("%s", line)
     further = [*diagnostics.lines(diagnosed), *benchmark_results.lines(tested)]
     if data_report["test"] != "given":
-        further.insert(0, _held_out_line(prompt_groups(test_pairs), params))
-    return summary(history, gained, labels, data_report, further), figure(history)
+        further.insert(0, _held_out_line(groups, params))
+    text = summary(history, gained, labels, data_report, further, mind)
+    return text, figure(history)
 
 
 def summary(
@@ -123,6 +140,7 @@ def summary(
     labels: LabelBudget,
     data_report: dict[str, Any],
     further: Sequence[str] = (),
+    mind: Sequence[str] = (),
 ) -> str:
     """Return the summary: loop by loop, what was gained, labels used, rows dropped.
 
@@ -134,6 +152,7 @@ def summary(
         labels: Human labels used.
         data_report: What ``data_split`` reported.
         further: Lines on calibration, length and other test sets.
+        mind: Lines on numbers that say nothing.
     """
     lines = [
         "# Self-evolution, loop by loop",
@@ -142,6 +161,7 @@ def summary(
         "",
         _gain_line(history, gained, labels),
         "",
+        *(line for each in mind for line in (each, "")),
         f"Human labels used: {labels.preference:,} ({labels.purpose}) beside"
         f" {labels.without}; with those that SFT consumed:"
         f" {labels.preference + labels.sft:,}.",
@@ -326,6 +346,8 @@ def _outcome(row: Any) -> str:
 def _interval(row: Any) -> str:
     if pd.isna(row.test_accuracy):
         return ""
+    if pd.isna(row.test_accuracy_low):
+        return _percent(row.test_accuracy)  # of one prompt there is none
     low, high = _percent(row.test_accuracy_low), _percent(row.test_accuracy_high)
     return f"{_percent(row.test_accuracy)} [{low}, {high}]"
 

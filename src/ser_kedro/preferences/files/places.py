@@ -53,7 +53,7 @@ class Listing:
     def name(self, item: str) -> str:
         """Return a short name: the path in the folder, or the file's name.
 
-        Bytes of it that are no UTF-8 are written as ``\\xff``.
+        Bytes of it that are no UTF-8 are written as escapes.
         """
         if not self.is_file:
             name = item.removeprefix(self.path).lstrip("/")
