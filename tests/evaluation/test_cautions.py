@@ -58,12 +58,14 @@ def test_a_run_says_so_in_its_log_and_its_summary(scored, table, train_rows, cap
     scores = TestScores({0: flat, 1: flat})
     labels = LabelBudget(training=40, validation=1, sft=0, pool=9)
 
+    tested = {"consistency": [], "benchmarks": []}
+
     text, _ = report_of(
         frame(),
         scores,
         pairs,
         {"loops": [], "kept_loop": 1},
-        {},
+        tested,
         REPORT,
         labels,
         PARAMS,
