@@ -1,8 +1,19 @@
-"""The errors of ser-kedro. A message is one line: what, where, what to do."""
+"""The errors of ser-kedro. A message is one line: what, where, what to do.
+
+What comes from data is made ``printable`` before it is shown.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+
+def printable(text: str) -> str:
+    """Return a text with U+FFFD in the place of what a terminal would obey."""
+    return "".join(
+        sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}"
+        for sign in text
+    )
 
 
 class SerKedroError(Exception):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import gzip
 import json
 
 import pytest
 
+from ser_kedro.errors import DataError
 from ser_kedro.preferences.files.find import read_records
 from ser_kedro.preferences.records import DropReason
 
@@ -253,3 +255,17 @@ class TestFlaws:
 
         assert [raw.record for raw in raws if raw.record] == [{"a": 1}]
         assert flaws(raws) == [("a.jsonl:2", DropReason.truncated_file)]
+
+
+def test_a_file_of_empty_lines_is_refused_before_long(tmp_path):
+    """A gigabyte of them takes a megabyte when it is compressed."""
+    packed = gzip.compress(b"\n" * 3_000_000)
+
+    with pytest.raises(DataError, match="1,000,000 empty lines follow each other"):
+        read(tmp_path, "a.jsonl.gz", packed)
+
+
+def test_many_empty_lines_between_records_do_no_harm(tmp_path):
+    text = ("\n" * 40_000).join(dump(row) for row in ROWS[:3])
+
+    assert records(read(tmp_path, "a.jsonl", text)) == ROWS[:3]

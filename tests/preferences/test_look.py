@@ -63,3 +63,6 @@ def test_pool_knows_no_label(tmp_path):
 
 def test_escapes_do_not_reach_the_terminal(tmp_path):
     assert "\x1b" not in described(tmp_path, [row(0, "a", prompt="\x1b[31mred")])
+    column = {"\x1b]0;key\x07": "some text"}
+    told = described(tmp_path, [row(0, "a") | column])
+    assert "\ufffd]0;key\ufffd (1)" in told and "\x1b" not in told

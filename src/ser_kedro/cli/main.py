@@ -19,7 +19,7 @@ from kedro.pipeline import Pipeline
 from kedro.validation.exceptions import ParameterValidationError
 
 from ser_kedro.acquisition.exports import EXPORTS
-from ser_kedro.errors import ParameterError, SerKedroError
+from ser_kedro.errors import ParameterError, SerKedroError, printable
 from ser_kedro.preferences.formats.votes import Reading
 from ser_kedro.store.layout import project_root
 
@@ -75,7 +75,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
         except Exception as error:
             if (line := one_line(error)) is None:
                 raise
-            click.echo(f"Error: {line}", err=True)
+            click.echo(f"Error: {printable(line)}", err=True)
             sys.exit(EXIT_CODE)
 
     return wrapper

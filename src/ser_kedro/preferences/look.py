@@ -10,6 +10,7 @@ from itertools import islice
 import numpy as np
 from tabulate import tabulate
 
+from ser_kedro.errors import printable
 from ser_kedro.preferences.formats.reader import Dropped, Item
 from ser_kedro.preferences.formats.shapes import read_pair
 from ser_kedro.preferences.schema import LonePrompt, Message, Pair
@@ -134,9 +135,5 @@ def _examples(shown: Iterable[Pair | LonePrompt]) -> list[str]:
 
 
 def _short(text: str) -> str:
-    """Cut a text, with U+FFFD in the place of what a terminal would obey."""
-    shown = "".join(
-        sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}"
-        for sign in text[:_WIDTH]
-    )
+    shown = printable(text[:_WIDTH])
     return shown if len(text) <= _WIDTH else f"{shown}…"

@@ -201,7 +201,7 @@ def test_a_reply_without_an_answer_is_counted_and_not_kept(ask, server, odd):
     assert len(server.requests) == 9
 
 
-@pytest.mark.parametrize("text", ["", "Score: 11", "I would say 4", "Score: 4 Score:"])
+@pytest.mark.parametrize("text", ["Score: 11", "I would say 4", "Score: 4 Score:"])
 def test_an_absurd_answer_is_counted_not_guessed(ask, server, text):
     server.script = lambda request, number: reply(text) if number else fair(request)
     found = ask(concurrency=1)
@@ -229,6 +229,18 @@ class TestSecrets:
         if status in (401, 403):
             assert "check credentials" in str(caught.value)
 
+    @pytest.mark.parametrize("part", [SECRET[:10], SECRET[6:], SECRET])
+    def test_parts_of_it_are_told_by_nobody(self, ask, server, project, part):
+        """A refusal that quotes half of it, and an answer that echoes it."""
+        server.script = lambda *_: (400, {"error": {"message": f"bad key {part}…"}})
+        with pytest.raises(JudgeError) as caught:
+            ask()
+        assert part not in str(caught.value) and "bad key ***" in str(caught.value)
+        server.script = lambda *_: reply(f"You sent {part}.\nScore: 3")
+        assert ask().scores == [(3, 3)] * 4
+        (file,) = (project / "data" / "judge").iterdir()
+        assert part not in file.read_text()
+
     def test_the_key_is_sent_and_kept_nowhere(self, ask, server, project, caplog):
         caplog.set_level(logging.DEBUG)
         found = ask()
@@ -241,6 +253,31 @@ class TestSecrets:
         server.script = lambda *_: (404, {"error": {"message": "no such model"}})
         with pytest.raises(JudgeError, match="no such model or address"):
             ask()
+
+
+class TestAnswers:
+    def test_in_parts(self, ask, server):
+        parts = [
+            {"type": "text", "text": "So.\n"},
+            {"type": "text", "text": "Score: 2"},
+        ]
+        server.script = lambda *_: reply(parts)
+        assert ask().scores == [(2, 2)] * 4
+
+    @pytest.mark.parametrize("empty", ["", " \n", None, []])
+    def test_an_empty_one_is_asked_for_again(self, ask, server, empty):
+        server.script = lambda *_: reply(empty, reasoning_content="Score: 1")
+        found = ask()
+        assert (found.unanswered, found.unparsed) == (8, 0)
+        server.script = lambda request, number: fair(request)
+        assert ask().tallies["absolute"].wins == 4
+
+    def test_half_a_surrogate_loses_nothing(self, ask, server):
+        server.script = lambda *_: reply("\ud800\nScore: 2")
+        assert ask().scores == [(2, 2)] * 4
+        asked = len(server.requests)
+        assert ask().scores == [(2, 2)] * 4
+        assert len(server.requests) == asked
 
 
 class TestCache:

@@ -32,7 +32,7 @@ def key_of(
     """Return the hash of all that an answer depends on."""
     call = {"model": model, "messages": list(messages), "sampling": dict(sampling)}
     text = json.dumps(call, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class AnswerCache:
@@ -60,8 +60,9 @@ class AnswerCache:
     def _read(self, line: bytes) -> None:
         try:
             record = json.loads(line)
-            key = record.pop("key")
-            self._answers[key] = Answer(**record)
+            key, answer = record.pop("key"), Answer(**record)
+            if answer.text.strip():  # an empty one is asked for again
+                self._answers[key] = answer
         except (ValueError, TypeError, KeyError, AttributeError):
             return  # cut off, or not ours: the answer is asked for again
 
@@ -74,7 +75,7 @@ class AnswerCache:
 
     def put(self, key: str, answer: Answer) -> None:
         """Keep an answer, from any thread."""
-        line = json.dumps({"key": key, **vars(answer)}, ensure_ascii=False)
+        line = json.dumps({"key": key, **vars(answer)})  # half surrogates too
         with self._lock:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             start = "\n" if self._cut else ""

@@ -28,6 +28,8 @@ from ser_kedro.policy_evaluation.judge.prompts import Message
 # At their more talkative levels these log requests.
 _TALKATIVE = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
 _REASON_LENGTH = 200
+# Characters of a key that must not be told; servers quote its first half.
+_PART = 6
 
 
 class JudgeClient:
@@ -67,7 +69,7 @@ class JudgeClient:
             # Neither the error (its request holds the key) nor its traceback go on.
             line = self._line(error)
         else:
-            return _answer(reply)
+            return _answer(reply, self._key.get_secret_value())
         raise JudgeError(line)
 
     def _line(self, error: Any) -> str:
@@ -93,8 +95,7 @@ class JudgeClient:
 
     def _reason(self, error: Any) -> str:
         text = " ".join(str(getattr(error, "message", "")).split())
-        secret = self._key.get_secret_value()
-        return text.replace(secret, "***")[:_REASON_LENGTH]
+        return masked(text, self._key.get_secret_value())[:_REASON_LENGTH]
 
     def close(self) -> None:
         """Close the connections."""
@@ -117,20 +118,42 @@ def connected(params: JudgeParams, key: SecretStr) -> Iterator[JudgeClient]:
             logger.setLevel(level)
 
 
-def _answer(reply: Any) -> Answer | None:
+def masked(text: str, secret: str) -> str:
+    """Return a text without a secret, and without parts of it that say something.
+
+    Args:
+        text: The text.
+        secret: What must not be in it.
+    """
+    for size in range(len(secret), min(_PART, len(secret)) - 1, -1):
+        for start in range(len(secret) - size + 1):
+            text = text.replace(secret[start : start + size], "***")
+    return text
+
+
+def _answer(reply: Any, secret: str) -> Answer | None:
     # Servers differ: choices may be missing, empty or null, and so may the content.
     choices = getattr(reply, "choices", None)
     if not isinstance(choices, list) or not choices:
         return None
-    text = getattr(getattr(choices[0], "message", None), "content", None)
-    if not isinstance(text, str):
-        return None
+    text = _text(getattr(getattr(choices[0], "message", None), "content", None))
+    if not text.strip():
+        return None  # nothing to keep: it is asked for again
     usage = getattr(reply, "usage", None)
     return Answer(
-        text=text,
+        text=masked(text, secret),  # a server may echo what it was sent
         prompt_tokens=_count(usage, "prompt_tokens"),
         answer_tokens=_count(usage, "completion_tokens"),
     )
+
+
+def _text(content: Any) -> str:
+    """Return the text of an answer, which may come in parts."""
+    if isinstance(content, list):
+        return "".join(map(_text, content))
+    if isinstance(content, dict):
+        content = content.get("text")
+    return content if isinstance(content, str) else ""
 
 
 def _count(usage: Any, name: str) -> int:

@@ -13,6 +13,7 @@ from collections.abc import Generator, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+from ser_kedro.errors import DataError
 from ser_kedro.preferences.files.compression import Plain, cut
 from ser_kedro.preferences.files.json_layouts import as_raw, records_of
 from ser_kedro.preferences.records import DropReason, Raw, first_line
@@ -28,6 +29,7 @@ _NO_TEXT = re.compile("[\udc80-\udcff]")
 _OPENING = re.compile(r"\[\s*(?=\{|$)")
 _LOOK = 20
 _MOST_FLAWS = 100
+_MOST_EMPTY = 1_000_000
 
 
 def read_json(stream: Plain, name: str) -> Iterator[Raw]:
@@ -38,9 +40,10 @@ def read_json(stream: Plain, name: str) -> Iterator[Raw]:
     ``records_of`` knows.
     """
     stream = as_utf8(stream)
-    opening, by_line = _open_lines(stream)
+    lines = _lines(stream, name)
+    opening, by_line = _open_lines(lines)
     if by_line:
-        yield from _read_lines(chain(opening, stream), stream, name)
+        yield from _read_lines(chain(opening, lines), stream, name)
         return
     data = b"".join(chain(opening, iter(stream.read1, b"")))
     yield from _read_document(data, stream.flaw, name)
@@ -72,7 +75,25 @@ def as_utf8(stream: Plain) -> Plain:
     return stream
 
 
-def _open_lines(stream: Plain) -> tuple[list[bytes], bool]:
+def _lines(stream: Plain, name: str) -> Iterator[bytes]:
+    """Yield the lines of a file.
+
+    Raises:
+        DataError: If so many empty ones follow each other that it holds no data: a
+            gigabyte of them takes a megabyte when compressed.
+    """
+    empty = 0
+    for line in stream:
+        empty = empty + 1 if line.isspace() else 0
+        if empty > _MOST_EMPTY:
+            raise DataError(
+                f"{name}: {_MOST_EMPTY:,} empty lines follow each other; give a file"
+                " of records"
+            )
+        yield line
+
+
+def _open_lines(stream: Iterator[bytes]) -> tuple[list[bytes], bool]:
     """Read some lines ahead, and say whether the file has a record a line.
 
     It has if one of the first lines is a record, but not all of the file, or if all
@@ -82,7 +103,7 @@ def _open_lines(stream: Plain) -> tuple[list[bytes], bool]:
     full = 0
     is_record = False
     alike = True
-    while full < _LOOK and (line := stream.readline()):
+    while full < _LOOK and (line := next(stream, b"")):
         lines.append(line)
         if not line.strip():
             continue

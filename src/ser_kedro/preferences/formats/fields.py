@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ser_kedro.errors import printable
 from ser_kedro.preferences.records import BadRow, DropReason, Record
 
 Columns = Mapping[str, tuple[str, ...]]
@@ -77,9 +78,9 @@ class Fields:
 
     @property
     def unused(self) -> list[str]:
-        """Columns that hold a text and were not read."""
+        """Columns that hold a text and were not read, to be shown."""
         return [
-            key
+            printable(key)
             for key, value in self.record.items()
             if key not in self.used and _has_text(value)
         ]
