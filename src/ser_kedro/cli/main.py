@@ -320,6 +320,57 @@ cli.add_command(
 )
 
 
+def _prune(**options: Any) -> None:
+    from ser_kedro.cli.prune import prune
+
+    for line in prune(**options):
+        click.echo(line)
+
+
+cli.add_command(
+    click.Command(
+        "prune",
+        params=[
+            click.Option(
+                ["--keep"],
+                type=click.IntRange(1),
+                required=True,
+                help="Versions of each dataset that stay, the newest ones.",
+            ),
+            click.Option(
+                ["--spare-hours"],
+                type=click.FloatRange(0),
+                default=24,
+                show_default=True,
+                help="Jobs that were made or used so recently stay in any case; a run"
+                " may be under way.",
+            ),
+            click.Option(
+                ["--dry-run"], is_flag=True, help="Only say what would be removed."
+            ),
+        ],
+        callback=guarded(_prune),
+        help="Remove old versions of all environments, and from data/store the jobs"
+        " that no other version needs.",
+    )
+)
+
+
+def _history() -> None:
+    from ser_kedro.cli.prune import history
+
+    click.echo(history())
+
+
+cli.add_command(
+    click.Command(
+        "history",
+        callback=guarded(_history),
+        help="List the runs of all environments, with what they kept.",
+    )
+)
+
+
 def main() -> None:
     """Run the ``ser-kedro`` command in the project of the working directory."""
     root = project_root()

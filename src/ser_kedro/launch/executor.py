@@ -46,6 +46,7 @@ def run(job: Job[Outputs], launcher: LauncherParams = INLINE) -> Outputs:
         return cast("Outputs", found)
     shown = f"{job.title} [{job.stage} {job.fingerprint[:12]}]"
     if found is not None:
+        store.mark_used(job)
         logger.info("%s: reused", shown)
         return cast("Outputs", found)
     try:

@@ -6,7 +6,7 @@ import fcntl
 import logging
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,12 @@ def find(job: Job[Any]) -> dict[str, StoredRef] | None:
     except DamageError:
         return None
     return OUTPUTS.validate_python(record["outputs"])
+
+
+def mark_used(job: Job[Any]) -> None:
+    """Note that a run uses a finished job, so that it is not pruned meanwhile."""
+    with suppress(OSError):  # another's store may be read-only
+        os.utime(folder(job))
 
 
 @contextmanager

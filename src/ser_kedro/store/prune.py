@@ -1,0 +1,157 @@
+"""Take out of the store what no kept version needs.
+
+A version is what one run saved of one dataset: ``NAME/TIME/NAME`` below the data of an
+environment. Jobs are kept if a kept version names them, or a kept job does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ser_kedro.store.job_store import DAMAGED
+from ser_kedro.store.layout import RESULT, STORE, finished, project_root, store_root
+
+# On its way out: a name with a dot is no finished job, so nobody uses it.
+PRUNED = ".pruned"
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d\.\d\d\.\d\d\.\d{3}Z")
+_PREFIX = f"{STORE.as_posix()}/"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to go.
+
+    Attributes:
+        versions: Folders of versions.
+        jobs: Folders of jobs.
+        kept: Number of jobs that stay.
+    """
+
+    versions: list[Path]
+    jobs: list[Path]
+    kept: int
+
+    @property
+    def size(self) -> int:
+        """Bytes that become free, as far as no other file shares them."""
+        folders = [*self.versions, *self.jobs]
+        files = (path for folder in folders for path in folder.rglob("*"))
+        found = (path.lstat() for path in files if path.is_file())
+        return sum(status.st_size for status in found if status.st_nlink == 1)
+
+
+def make_plan(places: Iterable[Path], keep: int, spare_hours: float) -> Plan:
+    """Say what can go, and touch nothing.
+
+    Args:
+        places: The folders of the data of all environments.
+        keep: Versions of each dataset that stay, the newest ones.
+        spare_hours: Jobs that a run made or used so recently stay in any case: a run
+            may be under way that has saved no version yet.
+    """
+    gone, stay = [], []
+    for versions in _datasets(places):
+        stay += versions[-keep:]
+        gone += versions[:-keep]
+    needed = _closure(name for folder in stay for name in _named_in(folder))
+    since = time.time() - 3600 * spare_hours
+    jobs = list(finished())
+    needed |= _closure(_name(job) for job in jobs if job.stat().st_mtime >= since)
+    old = [job for job in jobs if _name(job) not in needed]
+    aside = [path for path in store_root().glob(f"*/*{DAMAGED}*") if path.is_dir()]
+    left = list(store_root().glob(f"*/*{PRUNED}"))
+    return Plan(gone, [*old, *aside, *left], len(jobs) - len(old))
+
+
+def carry_out(plan: Plan) -> None:
+    """Remove what a plan names. Killed on the way, it can be done again."""
+    for folder in plan.versions:
+        shutil.rmtree(folder)
+    for folder in plan.jobs:
+        leaving = folder
+        if not folder.name.endswith(PRUNED):
+            # In one step: half a job must not look like one.
+            leaving = folder.with_name(folder.name + PRUNED)
+            folder.rename(leaving)
+            shutil.rmtree(folder.with_name(f"{folder.name}.logs"), ignore_errors=True)
+        shutil.rmtree(leaving)
+
+
+def _datasets(places: Iterable[Path]) -> Iterator[list[Path]]:
+    """Yield the versions of each dataset, the newest last."""
+    roots = {path.resolve() for path in places}
+    for place in roots:
+        if roots & set(place.parents):
+            continue  # seen from there
+        for folder, names, _ in os.walk(place):
+            if Path(folder) == store_root().resolve():
+                names.clear()
+                continue
+            versions = sorted(name for name in names if _TIME.fullmatch(name))
+            names[:] = sorted(set(names) - set(versions))
+            if versions:
+                yield [Path(folder) / name for name in versions]
+
+
+def _closure(names: Iterable[str]) -> set[str]:
+    """Return jobs with all that they were made of, as ``STAGE/FINGERPRINT``."""
+    found: set[str] = set()
+    waiting = list(names)
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            found.add(name)
+            waiting += _named_in_file(store_root() / name / RESULT)
+    return found
+
+
+def _named_in(version: Path) -> Iterator[str]:
+    for path in version.rglob("*.json"):
+        yield from _named_in_file(path)
+
+
+def _named_in_file(path: Path) -> list[str]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return []  # no reference can be read of it, by nobody
+    return list(_names(value))
+
+
+def _names(value: Any) -> Iterator[str]:
+    """Yield the jobs whose files a value of JSON names."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        for each in value:
+            yield from _names(each)
+    elif isinstance(value, str) and value.startswith(_PREFIX):
+        parts = value.removeprefix(_PREFIX).split("/")
+        yield "/".join(parts[:2])
+
+
+def _name(job: Path) -> str:
+    return f"{job.parent.name}/{job.name}"
+
+
+def data_folders(conf: Path) -> list[Path]:
+    """Return the folders of the data of all environments of a configuration.
+
+    Args:
+        conf: The folder of the configuration.
+    """
+    pattern = re.compile(r"^data_root:\s*(\S+)", re.MULTILINE)
+    found = {project_root() / STORE.parent}
+    for file in conf.rglob("globals.yml"):
+        found |= {
+            project_root() / named for named in pattern.findall(file.read_text("utf-8"))
+        }
+    return sorted(found)
