@@ -310,7 +310,7 @@ def test_judges_on_folds_and_keeps_a_committee(fresh, kedro):
     summary = file(fresh, "evolution_summary.md").read_text("utf-8")
     assert "All human labels, no evolution → evolved (the committee" in summary
     frame = history(fresh)
-    assert frame["status"].iloc[-1] == "committee"
+    assert frame["status"].iloc[-1] in ("committee", "co-trained")
     assert frame["validation_accuracy"].iloc[[0, 1, -1]].notna().all()
     kept = json.loads(file(fresh, "reward_model.json").read_text())
     assert kept["kind"] == "committee"

@@ -128,9 +128,16 @@ def test_the_kept_model_is_compared_with_all_human_labels_where_some_were_held_o
 
 
 @pytest.mark.parametrize("refit", [False, True])
-def test_a_kept_committee_is_named(refit):
+@pytest.mark.parametrize(
+    ("status", "called"),
+    [
+        ("committee", "which learned nothing from the pool"),
+        ("co-trained", "co-trained on the pool"),
+    ],
+)
+def test_a_kept_committee_is_named(refit, status, called):
     history = frame(kept=3)
-    history.loc[3, ["status", "test_accuracy"]] = ["committee", 0.8]
+    history.loc[3, ["status", "test_accuracy"]] = [status, 0.8]
     if refit:
         last = {
             **PLAIN,
@@ -143,7 +150,7 @@ def test_a_kept_committee_is_named(refit):
 
     text = summary(history, Estimate(0.02, 0.01, 0.03), LABELS, REPORT)
 
-    named = "evolved (the committee that labelled the pool"
+    named = f"evolved (the committee of views, {called}"
     after = "; refitted with human labels that the seed model had not, marked *)"
     assert named + (after if refit else ", marked *)") in text
 

@@ -179,13 +179,26 @@ def test_the_committee_is_kept_where_it_is_better_on_unseen_labels(evolution, be
     finished = loop.finish(state)
 
     record = finished.records[-1]
-    assert (record.status, record.loop) == ("committee", 1)
+    status = "co-trained" if record.model.metrics["co_trained"] else "committee"
+    assert (record.status, record.loop) == (status, 1)
     assert record.model == loop.judged_committee()
     assert record.outcome == ("improved" if better else "no_gain")
     assert (finished.best, finished.best_loop) == (
         (record.model, 1) if better else (state.best, 0)
     )
     assert record.difference is not None and record.standard_error > 0
+
+
+def test_a_committee_that_learned_from_the_pool_is_told_from_one_that_did_not(
+    evolution,
+):
+    found = []
+    for co_training in ("never", "always"):
+        committee = PARAMS.committee.model_copy(update={"co_training": co_training})
+        loop = evolution(labeller="committee", committee=committee)
+        found.append(loop.finish(loop.begin(loop.seed_model())).records[-1].status)
+
+    assert found == ["committee", "co-trained"]
 
 
 @pytest.mark.parametrize("changes", [{"keep_committee": False}, {"labeller": "model"}])

@@ -15,7 +15,7 @@ from ser_kedro.evaluation import benchmark_results, diagnostics
 from ser_kedro.evaluation.cautions import cautions, constant
 from ser_kedro.evaluation.history import gain, prompt_groups
 from ser_kedro.evaluation.test_scores import TestScores
-from ser_kedro.self_evolution.state import COMMITTEE, PLAIN
+from ser_kedro.self_evolution.state import CO_TRAINED, COMMITTEE, PLAIN
 from ser_kedro.statistics.estimate import Estimate
 from ser_kedro.statistics.params import StatisticsParams
 from ser_kedro.statistics.power import of_one_run
@@ -269,7 +269,9 @@ def _plain(history: pd.DataFrame) -> pd.Series:
 def _which(history: pd.DataFrame, kept: pd.Series) -> str:
     """Say in words which model is kept."""
     if kept["status"] == COMMITTEE:
-        return "the committee that labelled the pool"
+        return "the committee of views, which learned nothing from the pool"
+    if kept["status"] == CO_TRAINED:
+        return "the committee of views, co-trained on the pool"
     if kept["outcome"] != "refit":
         return f"loop {kept['loop']}"
     of = int(kept["status"].removeprefix("refit "))

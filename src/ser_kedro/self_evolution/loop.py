@@ -22,6 +22,7 @@ from ser_kedro.self_evolution.progress import Outcome, compare, has_collapsed, j
 from ser_kedro.self_evolution.refit import RefitJob
 from ser_kedro.self_evolution.selection import SelectJob
 from ser_kedro.self_evolution.state import (
+    CO_TRAINED,
     COMMITTEE,
     PLAIN,
     EvolutionData,
@@ -384,7 +385,7 @@ class EvolutionLoop:
         better = comparison.favours_new(self.params.standard_errors)
         record = after_loops(
             state,
-            COMMITTEE,
+            CO_TRAINED if committee.metrics.get("co_trained") else COMMITTEE,
             Outcome.IMPROVED if better else Outcome.NO_GAIN,
             committee,
             difference=comparison.difference,

@@ -10,7 +10,7 @@ from ser_kedro.self_evolution.progress import MAX_LOOPS, STOPPING, Outcome
 from ser_kedro.store.references import ModelRef, SelectionRef, TableRef
 
 # Statuses of records that are no loops.
-COMMITTEE, PLAIN = "committee", "all labels"
+COMMITTEE, CO_TRAINED, PLAIN = "committee", "co-trained", "all labels"
 
 
 class LoopRecord(BaseModel):
@@ -19,9 +19,9 @@ class LoopRecord(BaseModel):
     Attributes:
         loop: Its number.
         status: Learning status: ``seed``, ``1``, ``2``, ``1|2``, ``stop`` or ``-``;
-            ``committee`` where the labeller itself was judged; ``all labels`` of the
-            model that is compared with; ``refit 3`` where loop 3's model was trained
-            once more.
+            ``committee`` or, of one that learned from the pool, ``co-trained`` where
+            the labeller itself was judged; ``all labels`` of the model that is
+            compared with; ``refit 3`` where loop 3's model was trained once more.
         pool: Pairs in the pool when it began.
         selected: Pairs that it took.
         pool_left: Share of all unlabelled pairs that remain in the pool after it.

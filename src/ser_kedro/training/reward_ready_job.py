@@ -44,6 +44,6 @@ class CalibrateJob(Job[ModelOutputs]):
         changes = {
             "path": "model",
             "fingerprint": self.fingerprint,
-            "metrics": metrics,
+            "metrics": {**self.model.metrics, **metrics},
         }
         return {"model": self.model.model_copy(update=changes)}
