@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 
+from ser_kedro.acquisition.params import AcquisitionParams
+from ser_kedro.acquisition.requests import label_requests
 from ser_kedro.launch.params import INLINE
 from ser_kedro.models.load_scorer import load_scorer
 from ser_kedro.models.params import View
 from ser_kedro.models.scorer import Scorer
-from ser_kedro.models.scoring import score_pairs
+from ser_kedro.models.scoring import score_by_members, score_pairs
 from ser_kedro.store.tables import read_table
 from ser_kedro.training.committee_params import CommitteeParams
 from ser_kedro.training.params import RewardParams
@@ -60,6 +62,31 @@ def test_an_empty_response_has_a_reward(committee, train_rows):
     (reward,) = scorer.text_rewards([train_rows[0]["prompt"]], [""])
 
     assert np.isfinite(reward)
+
+
+def test_its_members_votes_have_the_committees_as_their_mean(committee, labeled):
+    whole = read_table(score_pairs(committee, labeled, REWARD.scoring, INLINE))
+
+    members = score_by_members(committee, labeled, REWARD.scoring, INLINE)
+
+    votes = [read_table(each)["reward_a"].to_numpy() for each in members]
+    assert len(votes) == len(REWARD.views)
+    np.testing.assert_allclose(
+        np.mean(votes, 0), whole["reward_a"].to_numpy(), atol=1e-4
+    )
+    assert np.abs(votes[0] - votes[1]).max() > 0.1
+
+
+def test_its_members_disagree_about_pairs_to_label(committee, unlabeled):
+    params = AcquisitionParams(by="disagreement", count=5, random_share=0.0)
+
+    requests = read_table(
+        label_requests(unlabeled, committee, params, REWARD.scoring, 0, INLINE)
+    )
+
+    scores = requests["score"].to_pylist()
+    assert len(scores) == 5 and scores == sorted(scores, reverse=True)
+    assert scores[0] > 0
 
 
 def test_any_other_model_scores_as_ever(sft_model, train_rows):

@@ -8,7 +8,7 @@ from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.models.calibration import Calibration
 from ser_kedro.models.params import Scoring
-from ser_kedro.models.scoring import score_pairs
+from ser_kedro.models.scoring import score_by_members, score_pairs
 from ser_kedro.self_evolution.voters import voters_of
 from ser_kedro.store.references import ModelRef, TableRef
 
@@ -25,7 +25,8 @@ def label_requests(
 
     Args:
         pool: A table of pairs without labels.
-        model: A reward model; its voters judge the pool too.
+        model: A reward model, whose voters judge the pool too, or a committee, whose
+            members may disagree.
         params: How to choose.
         scoring: How the model is applied.
         seed: Of the random ones.
@@ -38,10 +39,15 @@ def label_requests(
         ParameterError: If voters are to disagree, and the model has none.
     """
     voters = voters_of(model)
-    check_voters(params, len(voters))  # before anything is scored
+    if model.kind == "committee" and params.by == "disagreement":
+        scores = score_by_members(model, pool, scoring, launcher)
+        voters = (model,) * len(scores)  # whose calibration all of them share
+    else:
+        check_voters(params, len(voters))  # before anything is scored
+        scores = tuple(score_pairs(each, pool, scoring, launcher) for each in voters)
     job = RequestJob(
         pairs=pool,
-        scores=tuple(score_pairs(each, pool, scoring, launcher) for each in voters),
+        scores=scores,
         calibrations=tuple(map(Calibration.of, voters)),
         params=params,
         seed=seed,

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from ser_kedro.errors import DataError
-from ser_kedro.models.committee import VIEWS
+from ser_kedro.models.committee import VIEWS, load_views
 from ser_kedro.models.features import HEAD, INDEX, FeatureRows, flipped
 from ser_kedro.models.reward_model import (
     DEEP_HEAD,
@@ -35,6 +35,8 @@ def score_with_head(
     pairs: AnyTable,
     rows: TableRef | None,
     workspace: Path,
+    *,
+    member: int | None = None,
 ) -> TableRef:
     """Score pairs by their features; write a table of ``SCORES``.
 
@@ -44,6 +46,7 @@ def score_with_head(
         pairs: A table of pairs.
         rows: A table whose column ``row`` names the rows to score; ``None``: all.
         workspace: Where to write.
+        member: As of ``ScoreHeadJob``.
     """
     table = read_table(pairs)
     chosen = np.arange(len(table))
@@ -52,12 +55,22 @@ def score_with_head(
     known = FeatureRows((features,))
     where, swapped = find_all(known, table)[chosen], flipped(table)[chosen]
     head, views = load_head(folder), (folder / VIEWS).is_file()
+    if member is not None:
+        _let_one_vote(head, member, len(load_views(folder)))
     blocks = [np.empty((0, 2), np.float32)]
     for start in range(0, len(chosen), _BLOCK):
         part = slice(start, start + _BLOCK)
         taken = known.take(where[part], swapped[part], views=views)
         blocks.append(apply(head, taken))
     return write_scores(workspace, table, chosen, np.concatenate(blocks))
+
+
+def _let_one_vote(head: Any, member: int, members: int) -> None:
+    """Give all the votes of a committee, whose head is their mean, to one member."""
+    weights = head.weight.data.reshape(members, -1)
+    alone = torch.zeros_like(weights)
+    alone[member] = members * weights[member]
+    head.weight.data = alone.reshape(1, -1)
 
 
 def load_head(folder: Path) -> Any:

@@ -18,6 +18,8 @@ class ScoreHeadJob(Job[ScoreOutputs]):
         features: Of the pairs.
         pairs: As of ``ScoreJob``.
         rows: As there.
+        member: Of a committee, the number of one member, from 0, which votes alone;
+            ``None``: all of them.
     """
 
     stage: ClassVar[str] = "scores"
@@ -27,6 +29,7 @@ class ScoreHeadJob(Job[ScoreOutputs]):
     features: TableRef
     pairs: AnyTable
     rows: TableRef | None = None
+    member: int | None = None
 
     @property
     def title(self) -> str:
@@ -38,6 +41,11 @@ class ScoreHeadJob(Job[ScoreOutputs]):
         from ser_kedro.models.head import score_with_head
 
         scores = score_with_head(
-            self.model.location, self.features, self.pairs, self.rows, workspace
+            self.model.location,
+            self.features,
+            self.pairs,
+            self.rows,
+            workspace,
+            member=self.member,
         )
         return {"scores": scores}

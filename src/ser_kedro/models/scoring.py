@@ -19,6 +19,7 @@ def score_pairs(
     launcher: LauncherParams,
     rows: TableRef | None = None,
     texts: TableRef | None = None,
+    member: int | None = None,
 ) -> TableRef:
     """Return the scores of a table of pairs, or of the ``rows`` of it.
 
@@ -30,6 +31,7 @@ def score_pairs(
         rows: A table whose column ``row`` names the rows to score; ``None``: all.
         texts: A table that holds all of ``pairs``, of which a frozen model's features
             are made; ``pairs`` itself if not given.
+        member: As of ``ScoreHeadJob``.
     """
     if model.backbone is None:
         job = ScoreJob(model=model, pairs=pairs, rows=rows, **scoring.model_dump())
@@ -37,8 +39,27 @@ def score_pairs(
     if model.kind == "committee":
         scoring = scoring.model_copy(update={"views": load_views(model.location)})
     features = compute_features(model.backbone, texts or pairs, scoring, launcher)
-    head = ScoreHeadJob(model=model, features=features, pairs=pairs, rows=rows)
+    head = ScoreHeadJob(
+        model=model, features=features, pairs=pairs, rows=rows, member=member
+    )
     return run(head, launcher)["scores"]
+
+
+def score_by_members(
+    model: ModelRef, pairs: AnyTable, scoring: Scoring, launcher: LauncherParams
+) -> tuple[TableRef, ...]:
+    """Return the scores of a table of pairs by each member of a committee.
+
+    Args:
+        model: The committee.
+        pairs: A table of pairs.
+        scoring: How its backbone is applied.
+        launcher: How jobs run.
+    """
+    return tuple(
+        score_pairs(model, pairs, scoring, launcher, member=number)
+        for number in range(len(load_views(model.location)))
+    )
 
 
 def compute_features(
