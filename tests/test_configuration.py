@@ -388,6 +388,15 @@ class TestPrecedence:
             loaded = ProjectConfigLoader(str(own), env="mine", **CONFIG_LOADER_ARGS)
             assert loaded["parameters"]["test_path"] is None
 
+        @pytest.mark.parametrize("text", ["a: [b", "[1, 2]", "rubbish", "seed: 1"])
+        def test_what_cannot_be_remembered_is_refused(self, own, text):
+            (own / "local" / "mine.yml").write_text(text)
+
+            with pytest.raises(ParameterError, match=r"mine.yml: does not hold .* del"):
+                self.run(own)
+            assert self.run(own, path="a", format="pairs") == ["a", "pairs"]
+            assert self.run(own) == ["a", "pairs"]
+
         def test_what_has_data_of_its_own_remembers_nothing(self, conf):
             written = conf()
             assert self.run(written, path="a", format="pairs") == ["a", "pairs"]

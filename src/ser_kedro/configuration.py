@@ -10,6 +10,8 @@ from typing import Any, cast
 
 from kedro.config import OmegaConfigLoader
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from ser_kedro.errors import ParameterError
 from ser_kedro.models.gguf_place import PACKAGE, names_gguf
@@ -97,7 +99,17 @@ class ProjectConfigLoader(OmegaConfigLoader):
             or not self._remembered_file.is_file()
         ):
             return OmegaConf.create()
-        return cast("DictConfig", OmegaConf.load(self._remembered_file))
+        try:
+            known = OmegaConf.load(self._remembered_file)
+            own = set(known) <= set(OWN)  # a list has none of these names
+        except (OSError, OmegaConfBaseException, YAMLError, UnicodeDecodeError):
+            own = False
+        if not own:
+            raise ParameterError(
+                f"{self._remembered_file}: does not hold the data that were given last;"
+                " delete it, and give the data again (--params path=FILE)"
+            )
+        return cast("DictConfig", known)
 
     def _check_env(self) -> None:
         base = self._get_conf_env_path(self.base_env)

@@ -191,3 +191,13 @@ def test_files_in_conf(line_of, project, text, said):
 def test_hub_without_a_network(line_of, env):
     line = line_of(*RUN, "--env", env)
     assert "hub://" in line and "path=FILE" in line
+
+
+@pytest.mark.parametrize("text", ["a: [b\n", "rubbish: : x\n"])
+def test_configuration_that_is_no_yaml(line_of, project, text):
+    file = project / "conf" / "test" / "credentials.yml"
+    file.write_text(text)
+    try:
+        assert "credentials.yml" in line_of(*RUN, "--env", "test")
+    finally:
+        file.unlink()

@@ -285,6 +285,34 @@ def test_a_full_disk_says_what_to_do(project, log, kind):
         run(kind(log=log))
 
 
+def test_what_lies_in_the_place_of_the_store_is_named(project, log):
+    """A file where a folder belongs, and a folder where a lock belongs."""
+    store_root = project / "data" / "store"
+    (project / "data").mkdir()
+    job = Count(log=log)
+    for put, name in (
+        (Path.touch, store_root),
+        (Path.touch, store_root / "count"),
+        (Path.mkdir, store_root / "count" / f"{job.fingerprint}.lock"),
+    ):
+        name.parent.mkdir(exist_ok=True)
+        put(name)
+        with pytest.raises(StoreError, match=r"^count .*cannot be used .* take away"):
+            run(job)
+        name.rmdir() if name.is_dir() else name.unlink()
+
+    assert run(job)["x"].rows == 1
+
+
+def test_a_store_that_must_not_be_written_is_named(project, log, monkeypatch):
+    place = project / "data" / "store" / "count"
+    denied = PermissionError(errno.EACCES, "Permission denied", str(place))
+    monkeypatch.setattr(Path, "mkdir", lambda *_, **__: (_ for _ in ()).throw(denied))
+
+    with pytest.raises(StoreError, match=r"count cannot be used \(Permission denied\)"):
+        run(Count(log=log))
+
+
 def test_other_errors_of_the_system_stay_what_they_are(project, log):
     with pytest.raises(OSError, match="no permission"):
         run(Raise(log=log))

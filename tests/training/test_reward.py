@@ -362,6 +362,31 @@ def test_a_checkpoint_cut_off_in_mid_save_is_passed_by(tmp_path):
     assert last_checkpoint(tmp_path / "other") is None
 
 
+def test_a_damaged_checkpoint_is_passed_by(tmp_path, caplog):
+    """Whatever file of it is cut; an earlier one is gone on from."""
+    from safetensors.torch import save_file
+
+    from ser_kedro.training.resume import last_checkpoint
+
+    def put(step):
+        folder = tmp_path / "trainer" / f"checkpoint-{step}"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "trainer_state.json").write_text("{}")
+        save_file({"w": torch.zeros(100)}, folder / "model.safetensors")
+        torch.save({"x": torch.zeros(100)}, folder / "optimizer.pt")
+        torch.save({"x": 1}, folder / "rng_state.pth")
+        return folder
+
+    put(9)
+    for name in [file.name for file in put(10).iterdir()]:
+        file = put(10) / name
+        assert last_checkpoint(tmp_path) == str(file.parent)
+        file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+        caplog.clear()
+        assert last_checkpoint(tmp_path) == str(put(9))
+        assert f"{name} of checkpoint-10 is damaged" in caplog.text
+
+
 def test_an_encoder_passes_sft_and_trains(
     make_bert, labeled, validation, rewards_of_texts
 ):

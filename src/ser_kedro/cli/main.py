@@ -17,6 +17,7 @@ from kedro.framework.project import pipelines
 from kedro.framework.startup import bootstrap_project
 from kedro.pipeline import Pipeline
 from kedro.validation.exceptions import ParameterValidationError
+from yaml import YAMLError
 
 from ser_kedro.acquisition.exports import EXPORTS
 from ser_kedro.errors import ParameterError, SerKedroError, printable
@@ -42,7 +43,7 @@ def one_line(error: BaseException) -> str | None:
             return " ".join(str(cause).split())
         if isinstance(cause, ParameterValidationError):
             return _parameter_line(str(cause))
-        if isinstance(cause, MissingConfigException):
+        if isinstance(cause, MissingConfigException | YAMLError):
             return " ".join(str(cause).split())
         cause = cause.__cause__ or cause.__context__
     return None

@@ -59,12 +59,9 @@ def run(job: Job[Outputs], launcher: LauncherParams = INLINE) -> Outputs:
             outputs = _work(job, workspace, launcher)
             return cast("Outputs", store.commit(job, workspace, outputs))
     except Exception as error:
-        if not _is_full_disk(error):
+        if (what := _fault_of_store(error)) is None:
             raise
-        raise StoreError(
-            f"{shown}: the disk of {store_root()} is full; free some space and"
-            " run the same command again, nothing finished is lost"
-        ) from error
+        raise StoreError(f"{shown}: {what}, nothing finished is lost") from error
 
 
 def _work(
@@ -79,8 +76,23 @@ def _work(
     return launch(job, workspace, launcher)
 
 
-def _is_full_disk(error: Exception) -> bool:
-    if isinstance(error, OSError):
-        return error.errno == errno.ENOSPC
+def _fault_of_store(error: Exception) -> str | None:
+    """Say what is wrong with the store, and what to do, if that is what an error says.
+
+    Args:
+        error: Any error of a job.
+    """
     # safetensors and torch wrap it in errors of their own.
-    return os.strerror(errno.ENOSPC) in str(error)
+    full = os.strerror(errno.ENOSPC) in str(error)
+    if full or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+        return (
+            f"the disk of {store_root()} is full; free some space and run the same"
+            " command again"
+        )
+    named = error.filename if isinstance(error, OSError) else None
+    if isinstance(named, str) and Path(named).is_relative_to(store_root()):
+        return (
+            f"{named} cannot be used ({error.strerror}); take away what is in its"  # type: ignore[attr-defined]
+            " place, or let this user write there, and run the same command again"
+        )
+    return None

@@ -6,6 +6,9 @@ import logging
 import shutil
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile, ZipFile
+
+from safetensors import SafetensorError, safe_open
 
 from ser_kedro.launch import rank
 from ser_kedro.store.json_io import read_json, write_json
@@ -22,20 +25,31 @@ def last_checkpoint(workspace: Path) -> str | None:
     """Return the newest complete checkpoint of an interrupted training, if any.
 
     The trainer writes its state last; a folder without one was cut off in mid-save.
+    One with a damaged file is passed over, and named.
     """
-    complete = [
-        path.parent
-        for path in (workspace / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")
-        if _is_whole(path)
-    ]
-    newest = max(complete, key=lambda path: int(path.name.split("-")[1]), default=None)
-    return str(newest) if newest else None
+    found = (workspace / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")
+    for folder in sorted((path.parent for path in found), key=_number, reverse=True):
+        damaged = next((file for file in folder.iterdir() if not _is_whole(file)), None)
+        if damaged is None:
+            return str(folder)
+        logger.warning("%s of %s is damaged: passed over", damaged.name, folder.name)
+    return None
 
 
-def _is_whole(state: Path) -> bool:
+def _number(folder: Path) -> int:
+    return int(folder.name.split("-")[1])
+
+
+def _is_whole(file: Path) -> bool:
     try:
-        read_json(state)
-    except ValueError:
+        if file.suffix == ".json":
+            read_json(file)
+        elif file.suffix == ".safetensors":
+            safe_open(file, "numpy").keys()
+        elif file.suffix in (".pt", ".pth"):
+            with ZipFile(file) as archive:
+                return archive.testzip() is None
+    except (ValueError, SafetensorError, BadZipFile, EOFError):
         return False
     return True
 
