@@ -82,6 +82,13 @@ def test_what_is_needed_stays_and_the_rest_goes(tmp_path_factory, history, keep,
                     needed |= jobs
         for number in reversed(range(len(needs))):
             needed |= needs[number] if number in needed else set()
+        # What was measured of kept jobs, and of which nothing was made.
+        used = set().union(*needs)
+        needed |= {
+            number
+            for number, inputs in enumerate(needs)
+            if number not in used and inputs and inputs <= needed
+        }
         places = prune.data_folders(root / "conf")
 
         with patch.context() as broken:

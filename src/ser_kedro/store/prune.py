@@ -1,7 +1,9 @@
 """Take out of the store what no kept version needs.
 
 A version is what one run saved of one dataset: ``NAME/TIME/NAME`` below the data of an
-environment. Jobs are kept if a kept version names them, or a kept job does.
+environment. Jobs are kept if a kept version names them, or a kept job does. So are jobs
+that nothing was made of, where all that they were made of is kept: measurements of kept
+models, which reports quote without naming them.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,11 +63,19 @@ def make_plan(places: Iterable[Path], keep: int, spare_hours: float) -> Plan:
     for versions in _datasets(places):
         stay += versions[-keep:]
         gone += versions[:-keep]
-    needed = _closure(name for folder in stay for name in _named_in(folder))
+    jobs = {_name(job): job for job in finished()}
+    made_of = {name: _made_of(job) for name, job in jobs.items()}
     since = time.time() - 3600 * spare_hours
-    jobs = list(finished())
-    needed |= _closure(_name(job) for job in jobs if job.stat().st_mtime >= since)
-    old = [job for job in jobs if _name(job) not in needed]
+    wanted = [name for folder in stay for name in _named_in(folder)]
+    wanted += [name for name, job in jobs.items() if job.stat().st_mtime >= since]
+    needed = _closure(wanted, made_of)
+    used = set().union(*made_of.values())
+    needed |= {
+        name
+        for name, inputs in made_of.items()
+        if name not in used and inputs and inputs <= needed
+    }
+    old = [job for name, job in jobs.items() if name not in needed]
     aside = [path for path in store_root().glob(f"*/*{DAMAGED}*") if path.is_dir()]
     left = list(store_root().glob(f"*/*{PRUNED}"))
     return Plan(gone, [*old, *aside, *left], len(jobs) - len(old))
@@ -101,15 +111,20 @@ def _datasets(places: Iterable[Path]) -> Iterator[list[Path]]:
                 yield [Path(folder) / name for name in versions]
 
 
-def _closure(names: Iterable[str]) -> set[str]:
-    """Return jobs with all that they were made of, as ``STAGE/FINGERPRINT``."""
+def _made_of(job: Path) -> set[str]:
+    """Return what a job was made of, as ``STAGE/FINGERPRINT``."""
+    return set(_named_in_file(job / RESULT)) - {_name(job)}
+
+
+def _closure(names: Iterable[str], made_of: Mapping[str, set[str]]) -> set[str]:
+    """Return jobs with all that they were made of."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:
         name = waiting.pop()
         if name not in found:
             found.add(name)
-            waiting += _named_in_file(store_root() / name / RESULT)
+            waiting += made_of.get(name, ())
     return found
 
 
