@@ -49,8 +49,10 @@ real: .venv/ready  ## the same on the real pairs of ../shared/data, with a froze
 	  $(RUN) $$name --env experiments/$$env --params model=$(ENCODER) || exit; done; done
 	$(MAKE) results
 
-committee: smollm2  ## committees of views beside single heads: SmolLM2, ten draws
-	$(RUN) ablations --env experiments/committee_sample
+committee: smollm2  ## committees of views beside single heads, with SmolLM2
+	for name in sample hh alpaca; do \
+	  $(RUN) ablations --env experiments/committee_$$name || exit; done
+	$(RUN) results --env experiments/docs_smollm2
 
 results: .venv/ready  ## what these four gave, into docs/results_tables.md
 	$(RUN) results --env experiments/docs

@@ -28,7 +28,11 @@ CONF = Path(__file__).parents[1] / "conf"
 PRESETS = sorted((CONF / "base" / "presets" / "launcher").glob("*.yml"))
 MODELS = sorted((CONF / "base" / "presets" / "model").glob("*.yml"))
 # All but the one that puts the others' results together.
-EXPERIMENTS = sorted({*(CONF / "experiments").iterdir()} - {CONF / "experiments/docs"})
+EXPERIMENTS = sorted(
+    place
+    for place in (CONF / "experiments").iterdir()
+    if not place.name.startswith("docs")
+)
 SECTIONS = {
     "sft": SftParams,
     "reward": RewardParams,
