@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import datasets
+import numpy as np
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.parquet as pq
@@ -196,3 +197,47 @@ class TestSaveToDisk:
 
         for name, rows in parts.items():
             assert records(f"{tmp_path / 'd'}?split={name}") == rows
+
+
+def with_offsets(offsets, data=b"abc"):
+    """A text column that says where its texts are, without being asked."""
+    buffers = [None, pa.py_buffer(np.array(offsets, np.int32)), pa.py_buffer(data)]
+    return pa.Array.from_buffers(pa.string(), len(offsets) - 1, buffers)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("offsets", [[0, 2, 1 << 30], [0, 3, 1], [-5, 1, 2]])
+def test_offsets_that_lead_out_of_the_memory_are_refused(tmp_path, offsets, nested):
+    """Reading such a column would end the process, or show what is none of its."""
+    whole = [0, 1, 3]
+    column = with_offsets(whole)
+    if nested:
+        column = pa.ListArray.from_arrays(pa.array([0, 1, 2], pa.int32()), column)
+    table = pa.table({"a": column})
+    path = tmp_path / "a.arrow"
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table)
+    before, after = (np.array(each, np.int32).tobytes() for each in (whole, offsets))
+    assert path.read_bytes().count(before) == 1
+    path.write_bytes(path.read_bytes().replace(before, after))
+
+    (raw,) = read_records(str(path))
+
+    assert raw.reason is DropReason.truncated_file
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_text_that_is_not_utf_8_costs_nothing_but_itself(tmp_path, nested):
+    column = with_offsets([0, 1, 3], b"a\xff\xfe")
+    if nested:
+        column = pa.StructArray.from_arrays([column], ["x"])
+    table = pa.table({"a": column, "b": ["c", "d"]})
+    path = tmp_path / "a.arrow"
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table)
+
+    found = [raw.record for raw in read_records(str(path))]
+
+    assert [row["b"] for row in found] == ["c", "d"]
+    texts = [row["a"]["x"] if nested else row["a"] for row in found]
+    assert texts == ["a", "\udcff\udcfe"]

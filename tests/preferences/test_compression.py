@@ -215,3 +215,28 @@ class TestNoData:
     def test_web_page(self, tmp_path, name):
         with pytest.raises(DataError, match="a web page, not data"):
             read(tmp_path, name, b"\n<!DOCTYPE html>\n<html><body>404</body></html>")
+
+
+@pytest.mark.parametrize(
+    ("name", "pack"),
+    [
+        ("a.jsonl.gz", gzip.compress),
+        ("a.csv.bz2", bz2.compress),
+        ("a.zip", lambda data: zipped(**{"a.jsonl": data})),
+    ],
+)
+def test_what_is_made_to_fill_the_memory_is_refused(tmp_path, name, pack):
+    (tmp_path / name).write_bytes(pack(bytes(200_000_000)))
+
+    with pytest.raises(DataError, match="unpacks to more than 500 times its size"):
+        list(read_records(str(tmp_path / name)))
+
+
+def test_data_that_compress_well_are_read(tmp_path):
+    """Of seventy megabytes, and to less than a hundredth."""
+    line = json.dumps({"prompt": "Why? " * 20, "chosen": "So.", "rejected": "No."})
+    packed = gzip.compress(f"{line}\n".encode() * 500_000, 6)
+    assert len(packed) < len(line) * 500_000 / 100
+    (tmp_path / "a.jsonl.gz").write_bytes(packed)
+
+    assert sum(1 for _ in read_records(str(tmp_path / "a.jsonl.gz"))) == 500_000

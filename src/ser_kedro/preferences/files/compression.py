@@ -27,6 +27,10 @@ _ZIP_MAGIC = b"PK\x03\x04"
 _LFS = b"version https://git-lfs.github.com/spec/"
 _PAGE = (b"<!doctype html", b"<html")
 
+# Text shrinks to a tenth or a hundredth. What unpacks to more than so many times its
+# size, and to more than so many bytes, is made to fill a memory.
+_MOST_TIMES, _HARMLESS = 500, 64 << 20
+
 # What the decompressors raise about bytes that are wrong or end too early.
 _BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
 
@@ -59,7 +63,8 @@ class _Source(io.RawIOBase):
     """A file of any file system; its disk or network errors become one line."""
 
     def __init__(self, opened: Any, path: str) -> None:
-        self._file, self._path = opened, path
+        self._file, self.path = opened, path
+        self.taken = 0
         self._can_seek = self._moves()
 
     def readable(self) -> bool:
@@ -72,8 +77,9 @@ class _Source(io.RawIOBase):
         try:
             data = self._file.read(len(buffer))
         except Exception as error:  # every file system has its own errors
-            raise stopped(self._path, error) from error
+            raise stopped(self.path, error) from error
         buffer[: len(data)] = data
+        self.taken += len(data)
         return len(data)
 
     def seek(self, offset: int, whence: int = 0) -> int:
@@ -96,8 +102,11 @@ class _Source(io.RawIOBase):
 class _Unpacked(io.RawIOBase):
     """Plain bytes as a function gives them; at a flaw they end, and it is kept."""
 
-    def __init__(self, read: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, read: Callable[[int], bytes], packed: _Source | None = None
+    ) -> None:
         self._next, self.flaw = read, ""
+        self._packed, self._given = packed, 0
 
     def readable(self) -> bool:
         return True
@@ -110,6 +119,9 @@ class _Unpacked(io.RawIOBase):
         except _BROKEN as error:
             self.flaw = first_line(error)
             return 0
+        self._given += len(data)
+        if self._packed is not None:
+            check_size(self._given, self._packed.taken, self._packed.path)
         buffer[: len(data)] = data
         return len(data)
 
@@ -180,12 +192,31 @@ def open_plain(opened: Any, path: str, name: str) -> Plain:
         if head.startswith(magic) or (
             name.lower().endswith(suffix) and not _has_magic(head)
         ):
-            unpacked = _Unpacked(method(plain))
+            packed = raw if isinstance(raw, _Source) else None
+            unpacked = _Unpacked(method(plain), packed)
             if not head:
                 # Python's decompressors take no bytes at all for a whole file.
                 unpacked.flaw = "EOFError: the file is empty"
             return Plain(unpacked, CHUNK)
     return plain
+
+
+def check_size(plain: int, packed: int, path: str) -> None:
+    """Refuse what unpacks to far more than data do.
+
+    Args:
+        plain: Bytes that it unpacks to.
+        packed: Bytes that these are packed in.
+        path: Where it lies, for the message.
+
+    Raises:
+        DataError: If it does.
+    """
+    if plain > max(_HARMLESS, _MOST_TIMES * packed):
+        raise DataError(
+            f"{path}: unpacks to more than {_MOST_TIMES} times its size, as no data do;"
+            " unpack it first if it is meant"
+        )
 
 
 def open_archive(opened: Any, path: str, stack: ExitStack) -> zipfile.ZipFile:

@@ -15,6 +15,7 @@ from ser_kedro.errors import DataError
 from ser_kedro.preferences.files.compression import (
     SUFFIXES,
     ZIP,
+    check_size,
     cut,
     is_zip,
     open_archive,
@@ -201,6 +202,9 @@ class _Sorter:
             return
         for info in sorted(members, key=lambda info: info.filename):
             name = f"{file.name}/{info.filename}"
+            check_size(
+                info.file_size, info.compress_size, f"{file.path}/{info.filename}"
+            )
             self.add(replace(file, name=name, member=info.filename), info.file_size)
 
     def _add_sheets(self, file: FoundFile) -> None:
