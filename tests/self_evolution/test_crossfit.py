@@ -233,6 +233,12 @@ def test_a_kept_committee_learns_from_held_out_labels_in_the_end(
     assert Calibration.of(state.best).temperature == temperature
 
 
+def test_labels_that_are_held_out_may_be_none(evolution):
+    loop = evolution()
+
+    assert loop.committee(loop.data.validation_pairs) == loop.committee()
+
+
 def test_nothing_is_left_to_refit(evolution):
     state = evolution().begin(evolution().seed_model())
 

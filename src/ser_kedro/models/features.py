@@ -190,7 +190,7 @@ class FeatureRows:
                 batch[name]
                 .flatten()
                 .to_numpy(zero_copy_only=False)
-                .reshape(len(rows), -1)
+                .reshape(len(rows), batch[name].type.list_size)
                 for name in sides
             ],
             axis=1,

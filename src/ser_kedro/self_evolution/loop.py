@@ -247,6 +247,7 @@ class EvolutionLoop:
             more: Tables of human labels beside ``labeled_pairs``.
             changes: Of the committee's parameters.
         """
+        more = tuple(table for table in more if table.rows)  # none are held out
         return train_committee(
             start=self.data.sft_model,
             pairs=(self.data.labeled_pairs, *more),
