@@ -50,8 +50,8 @@ real: .venv/ready  ## the same on the real pairs of ../shared/data, with a froze
 	$(MAKE) results
 
 committee: smollm2  ## committees of views beside single heads, with SmolLM2
-	gunzip -c ../shared/data/alpaca_eval_v1_train.jsonl.gz | awk 'NR % 2' \
-	  | gzip > data/01_raw/alpaca_half.jsonl.gz
+	gunzip -c ../shared/data/alpaca_eval_v1_train.jsonl.gz | awk 'NR % 3 == 1' \
+	  | gzip > data/01_raw/alpaca_third.jsonl.gz
 	for name in sample hh alpaca; do \
 	  $(RUN) ablations --env experiments/committee_$$name || exit; done
 	$(RUN) results --env experiments/docs_smollm2
