@@ -52,7 +52,10 @@ real: .venv/ready  ## the same on the real pairs of ../shared/data, with a froze
 committee: smollm2  ## committees of views beside single heads, with SmolLM2
 	gunzip -c ../shared/data/alpaca_eval_v1_train.jsonl.gz | awk 'NR % 3 == 1' \
 	  | gzip > data/01_raw/alpaca_third.jsonl.gz
-	for name in sample hh alpaca; do \
+	$(BIN)/pip download --quiet --no-deps --no-binary bigbench --dest data/01_raw bigbench==1.0.0
+	$(BIN)/python -m benchmarks.bigbench_pairs data/01_raw/bigbench-1.0.0.tar.gz \
+	  data/01_raw/bigbench_pairs.jsonl.gz
+	for name in sample hh alpaca bigbench; do \
 	  $(RUN) ablations --env experiments/committee_$$name || exit; done
 	$(RUN) results --env experiments/docs_smollm2
 

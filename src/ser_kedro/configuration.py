@@ -16,6 +16,7 @@ from yaml import YAMLError
 from ser_kedro.errors import ParameterError
 from ser_kedro.models.gguf_place import PACKAGE, names_gguf
 from ser_kedro.pipelines.self_evolve.loops import MAX_LOOPS_VARIABLE, max_loops
+from ser_kedro.training.committee_params import check_views
 
 # Parameters that describe the user's own data, remembered for kedro-viz and notebooks.
 OWN = ("path", "format", "test_path", "pool_path", "pool_format")
@@ -31,7 +32,6 @@ _FALLBACK = "pretrained"
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*")
 # Libraries take seeds below 2**32; loops and voters count on from the run's own.
 _LARGEST_SEED = 2**32 - 100_000
-_FEWEST_VIEWS = 2  # of a committee
 _KINDS = {"model": str, "launcher": str, "seed": int}
 _EXAMPLES = {"model": "demo", "launcher": "inline", "seed": "0"}
 # A path that cannot be a hub id: hidden, absolute, of three parts or with a slash last.
@@ -164,7 +164,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         composed = _plain(_merged(known, runtime))
         _check_loops(composed)
         _check_voters(composed)
-        _check_views(composed)
+        _check_committee(composed)
         return composed
 
     def _preset(self, kind: str, name: str) -> DictConfig:
@@ -294,14 +294,11 @@ def _check_voters(parameters: Tree) -> None:
         )
 
 
-def _check_views(parameters: Tree) -> None:
-    views = parameters["reward"].get("views", [])
+def _check_committee(parameters: Tree) -> None:
+    views = parameters["reward"].get("views")
     committee = parameters["self_evolve"].get("labeller") == "committee"
-    if committee and isinstance(views, list) and len(views) < _FEWEST_VIEWS:
-        raise ParameterError(
-            f"reward.views: a committee needs {_FEWEST_VIEWS} views or more, not"
-            f" {len(views)}"
-        )
+    if committee and isinstance(views, list):
+        check_views(len(views))
 
 
 def _check_own_env(known: DictConfig, given: DictConfig) -> None:

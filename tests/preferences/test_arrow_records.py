@@ -226,10 +226,12 @@ def test_offsets_that_lead_out_of_the_memory_are_refused(tmp_path, offsets, nest
     assert raw.reason is DropReason.truncated_file
 
 
-@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("nested", [False, True, "dictionary"])
 def test_text_that_is_not_utf_8_costs_nothing_but_itself(tmp_path, nested):
     column = with_offsets([0, 1, 3], b"a\xff\xfe")
-    if nested:
+    if nested == "dictionary":
+        column = pa.DictionaryArray.from_arrays(pa.array([0, 1], pa.int8()), column)
+    elif nested:
         column = pa.StructArray.from_arrays([column], ["x"])
     table = pa.table({"a": column, "b": ["c", "d"]})
     path = tmp_path / "a.arrow"
@@ -239,5 +241,5 @@ def test_text_that_is_not_utf_8_costs_nothing_but_itself(tmp_path, nested):
     found = [raw.record for raw in read_records(str(path))]
 
     assert [row["b"] for row in found] == ["c", "d"]
-    texts = [row["a"]["x"] if nested else row["a"] for row in found]
+    texts = [row["a"]["x"] if nested is True else row["a"] for row in found]
     assert texts == ["a", "\udcff\udcfe"]

@@ -297,7 +297,7 @@ def test_what_lies_in_the_place_of_the_store_is_named(project, log):
     ):
         name.parent.mkdir(exist_ok=True)
         put(name)
-        with pytest.raises(StoreError, match=r"^count .*cannot be used .* take away"):
+        with pytest.raises(StoreError, match=r"^count .*cannot be used .* remove it"):
             run(job)
         name.rmdir() if name.is_dir() else name.unlink()
 

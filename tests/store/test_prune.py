@@ -16,13 +16,13 @@ from ser_kedro.store.layout import RESULT
 OLD = time.time() - 100 * 3600
 
 
-def put_job(root, number, needs, *, age=OLD):
+def put_job(root, number, needs, *, age=OLD, kind="table"):
     """A job that was made of others; they are named as deep as references lie."""
     folder = root / "data" / "store" / "stage" / f"{number:032d}"
     folder.mkdir(parents=True)
     (folder / "weights").write_text("x" * 100)
     inputs = [{"kind": "model", "voters": [{"path": place(each)}]} for each in needs]
-    outputs = {"x": {"path": place(number)}}
+    outputs = {"x": {"kind": kind, "path": place(number)}}
     record = {"job": {"pairs": inputs}, "outputs": outputs}
     (folder / RESULT).write_text(json.dumps(record))
     os.utime(folder, (age, age))
@@ -128,6 +128,51 @@ def test_what_a_run_has_used_of_late_stays_with_what_it_was_made_of(project):
     assert there(project) == {0, 1}
 
 
+def test_what_a_killed_prune_left_is_in_nobodys_way(project):
+    """Of a damaged folder, and of a job that was made again meanwhile."""
+    job = put_job(project, 0, [])
+    left = [job.with_name(job.name + end) for end in (".damaged-1.pruned", ".pruned")]
+    for each in left:
+        shutil.copytree(job, each)
+
+    prune.carry_out(prune.make_plan([project / "data"], 1, 1))
+
+    assert not [*job.parent.iterdir()]
+
+
+def test_what_a_run_uses_after_the_plan_was_made_stays(project):
+    jobs = [put_job(project, number, []) for number in range(2)]
+    plan = prune.make_plan([project / "data"], 1, 1)
+    os.utime(jobs[0])
+
+    prune.carry_out(plan)
+
+    assert there(project) == {0}
+
+
+def test_versions_behind_links_count(project):
+    put_job(project, 0, [])
+    version = put_version(project, "own", "d.json", stamp(1), [0])
+    (project / "disk").mkdir()
+    shutil.move(version.parents[1], project / "disk" / "models")
+    version.parents[1].symlink_to(project / "disk" / "models")
+
+    prune.carry_out(prune.make_plan([project / "data"], 1, 1))
+
+    assert there(project) == {0}
+
+
+def test_a_model_that_nothing_names_is_no_measurement(project):
+    put_version(project, "own", "d.json", stamp(1), [0])
+    put_job(project, 0, [])
+    put_job(project, 1, [0])
+    put_job(project, 2, [0], kind="reward_model")
+
+    prune.carry_out(prune.make_plan([project / "data"], 1, 1))
+
+    assert there(project) == {0, 1}
+
+
 def test_what_was_set_aside_goes_and_what_was_begun_stays(project):
     job = put_job(project, 0, [])
     for name in (".damaged-1", ".partial", ".logs"):
@@ -143,7 +188,7 @@ def test_data_of_all_environments_are_looked_at(project):
     """Wherever they lie: a version there may be all that names a job."""
     conf = project / "conf" / "far" / "globals.yml"
     conf.parent.mkdir(parents=True)
-    conf.write_text("data_root: elsewhere/far\n")
+    conf.write_text('data_root: "elsewhere/far"  # quoted\n')
     put_job(project, 0, [])
     version = put_version(project, "x", "d.json", stamp(1), [0])
     (project / "elsewhere" / "far").mkdir(parents=True)

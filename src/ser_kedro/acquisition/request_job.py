@@ -113,8 +113,8 @@ def check_voters(params: AcquisitionParams, voters: int) -> None:
     if params.by == "disagreement" and voters < 2:
         raise ParameterError(
             "acquisition.by=disagreement: the reward model is alone, and nobody can"
-            " disagree with it; train with reward.voters=3, let a committee label"
-            " (self_evolve.labeller=committee), or choose margin or random"
+            " disagree with it; train with reward.voters=3, or choose margin or random"
+            " (members of a committee disagree where it is kept)"
         )
 
 

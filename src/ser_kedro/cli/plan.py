@@ -78,8 +78,9 @@ def plan_text(
 
     evolution = settings["self_evolve"]
     crossfit = settings["data_split"].validation == "crossfit"
-    # To train once more at the end costs what a loop does.
+    # To train once more at the end costs what a loop does, or less.
     last = evolution.last_loop(max_loops()) + evolution.refit
+    last += evolution.plain and not crossfit
     with quiet():
         made = make_plan(
             settings["model"],

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from ser_kedro.self_evolution.state import PLAIN
 from ser_kedro.store.layout import project_root
 from ser_kedro.store.prune import carry_out, data_folders, make_plan
 
@@ -41,11 +42,11 @@ def history() -> str:
         for file in place.glob("08_reporting/evolution_history.parquet/*/*.parquet"):
             frame = pd.read_parquet(file)
             kept = frame[frame["selected_model"]].iloc[0]
-            first = frame[frame["status"].isin(["seed", "all labels"])].iloc[-1]
+            first = frame[frame["status"].isin(["seed", PLAIN])].iloc[-1]
             rows.append(
                 {
                     "run": file.parent.name,
-                    "data": place.relative_to(root).as_posix(),
+                    "data": str(place).removeprefix(f"{root}/"),
                     "compared with": first["status"],
                     "test accuracy": f"{first['test_accuracy']:.1%}",
                     "kept": f"{kept['loop']} ({kept['status']})",

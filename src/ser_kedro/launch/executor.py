@@ -18,6 +18,15 @@ from ser_kedro.store.references import StoredRef
 
 logger = logging.getLogger(__name__)
 
+# Of a place that is of another kind, or of another user.
+_IN_THE_WAY = {
+    errno.EACCES,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+}
+
 
 class NotFinished(Exception):
     """A job was to be looked up only, and the store does not have it."""
@@ -36,7 +45,7 @@ def run(job: Job[Outputs], launcher: LauncherParams = INLINE) -> Outputs:
 
     Raises:
         NotFinished: Under ``lookup``, if the store has no such result.
-        StoreError: If the disk is full.
+        StoreError: If the disk is full, or something in the store is in the way.
         LaunchError: If the job failed in processes of its own.
     """
     found = store.find(job)
@@ -89,10 +98,12 @@ def _fault_of_store(error: Exception) -> str | None:
             f"the disk of {store_root()} is full; free some space and run the same"
             " command again"
         )
-    named = error.filename if isinstance(error, OSError) else None
-    if isinstance(named, str) and Path(named).is_relative_to(store_root()):
-        return (
-            f"{named} cannot be used ({error.strerror}); take away what is in its"  # type: ignore[attr-defined]
-            " place, or let this user write there, and run the same command again"
-        )
-    return None
+    if not isinstance(error, OSError) or error.errno not in _IN_THE_WAY:
+        return None
+    named = str(error.filename)
+    if not Path(named).is_relative_to(store_root()):
+        return None
+    return (
+        f"{named} cannot be used ({error.strerror}); remove it or make it writable, and"
+        " run the same command again"
+    )

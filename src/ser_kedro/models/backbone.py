@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 
 from ser_kedro.models.features import BACKBONE, HEAD, INDEX
 from ser_kedro.store.json_io import read_json, write_json
+from ser_kedro.store.layout import link
 
 
 def link_backbone(source: Path, folder: Path) -> None:
@@ -19,9 +19,9 @@ def link_backbone(source: Path, folder: Path) -> None:
     """
     folder.mkdir(exist_ok=True)
     for file in source.iterdir():
-        copy = os.link if file.name == BACKBONE else shutil.copy
+        copy = link if file.name == BACKBONE else shutil.copy
         (folder / file.name).unlink(missing_ok=True)
-        copy(file, folder / file.name)
+        copy(str(file), str(folder / file.name))
 
 
 def hide_head(folder: Path) -> None:

@@ -11,6 +11,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 from ser_kedro.errors import ModelError
+from ser_kedro.models.committee import VIEWS
 from ser_kedro.models.encode import tokens_above, too_large
 from ser_kedro.models.gguf_place import names_gguf
 from ser_kedro.models.last_layers import check_last_layers
@@ -142,6 +143,11 @@ def _check_vocabulary(model: ModelParams, config: Any, tokenizer: Any) -> None:
 
 def _check_head(model: ModelParams) -> None:
     """Refuse a trained head that would be lost."""
+    if (Path(model.name) / VIEWS).is_file():
+        raise ModelError(
+            f"model={model.name}: a committee of views ({VIEWS}), from which no"
+            " training can go on; give the model that it stands on"
+        )
     if (Path(model.name) / DEEP_HEAD).is_file():
         raise ModelError(
             f"model={model.name}: a reward model whose head has a hidden layer"

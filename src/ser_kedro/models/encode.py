@@ -244,11 +244,13 @@ def ensure_pad_token(
         tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
     needed = max(len(tokenizer), tokenizer.pad_token_id + 1)
     if tokenizer.pad_token_id >= rows:
-        # The row is drawn, and never read. Drawn alike under every seed, it leaves
-        # equal models equal, and what was computed of one is known of the other.
-        with torch.random.fork_rng():
+        # The row is never read. Where it is the same in any case, whatever the seed and
+        # the number of threads, equal models stay equal, and what was computed of one
+        # is known of the other.
+        with torch.random.fork_rng(), torch.no_grad():
             torch.manual_seed(0)
-            model.resize_token_embeddings(needed)
+            model.resize_token_embeddings(needed, mean_resizing=False)
+            model.get_input_embeddings().weight[rows:] = 0
     model.config.pad_token_id = tokenizer.pad_token_id
 
 

@@ -232,7 +232,9 @@ def _features(scorer: Scorer, batch: pa.RecordBatch, schema: pa.Schema) -> Any:
     width = schema.field(_HEAD[0]).type.list_size
     vectors = [
         pa.FixedSizeListArray.from_arrays(
-            pa.array(_as(schema.field(name).type.value_type, part[:, side].ravel())),
+            pa.array(
+                as_kept(schema.field(name).type.value_type, part[:, side].ravel())
+            ),
             schema.field(name).type.list_size,
         )
         for names, part in (
@@ -251,7 +253,8 @@ def _features(scorer: Scorer, batch: pa.RecordBatch, schema: pa.Schema) -> Any:
     )
 
 
-def _as(kind: pa.DataType, values: np.ndarray) -> np.ndarray:
+def as_kept(kind: pa.DataType, values: np.ndarray) -> np.ndarray:
+    """Return numbers as a table of features keeps them, of the same shape."""
     limits = np.finfo(kind.to_pandas_dtype())
     return np.clip(values, limits.min, limits.max).astype(limits.dtype)
 

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from ser_kedro.models.committee import VIEWS, load_views
+from ser_kedro.models.features import as_kept
 from ser_kedro.models.head import load_head
 from ser_kedro.models.pack import Row
 from ser_kedro.models.params import Scoring
@@ -28,7 +30,8 @@ class CommitteeScorer(ViewScorer):
     def _forward(self, rows: list[Row], packed: bool) -> np.ndarray:
         seen = super()._forward(rows, packed)
         # In front of the views is what the backbone's own head gives.
-        rewards: np.ndarray = (seen[:, -len(self.weights) :] @ self.weights)[:, None]
+        views = as_kept(pa.float16(), seen[:, -len(self.weights) :])
+        rewards: np.ndarray = (views.astype(np.float32) @ self.weights)[:, None]
         return rewards
 
 

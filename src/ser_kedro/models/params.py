@@ -185,3 +185,8 @@ class Scoring(Params):
     packing: bool = True
     precision: Precision = "auto"
     views: tuple[View, ...] = VIEWS
+
+    @property
+    def whole(self) -> Scoring:
+        """The same for models that are read as a whole, with no views."""
+        return self.model_copy(update={"views": ()})

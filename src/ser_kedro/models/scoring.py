@@ -34,7 +34,8 @@ def score_pairs(
         member: As of ``ScoreHeadJob``.
     """
     if model.backbone is None:
-        job = ScoreJob(model=model, pairs=pairs, rows=rows, **scoring.model_dump())
+        how = scoring.whole.model_dump()
+        job = ScoreJob(model=model, pairs=pairs, rows=rows, **how)
         return run(job, launcher)["scores"]
     if model.kind == "committee":
         scoring = scoring.model_copy(update={"views": load_views(model.location)})

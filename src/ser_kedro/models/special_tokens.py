@@ -46,12 +46,13 @@ class SpecialTokens:
         assert self._marked is not None
         ids: list[int] = []
         for number, part in enumerate(self._marked.split(text)):
-            name = bool(number % 2)  # texts and names take turns
-            ids += self.tokenizer(
-                part.replace(_MARK, "") if name else part,
-                add_special_tokens=False,
-                split_special_tokens=name,
-            )["input_ids"]
+            # Texts and names take turns. Half a name is in no vocabulary as a whole:
+            # some tokenizers (Unigram) know special tokens as words, too.
+            name = bool(number % 2)
+            for piece in part.split(_MARK) if name else (part,):
+                ids += self.tokenizer(
+                    piece, add_special_tokens=False, split_special_tokens=name
+                )["input_ids"]
         return ids
 
     @cached_property

@@ -49,7 +49,13 @@ def seed_model(
     """
     unseen = labeled if crossfits(validation) else validation
     if start.kind == "reward_model":
-        return calibrate_ready(start, unseen, params, launcher)
+        ready = calibrate_ready(start, unseen, params, launcher)
+        if not crossfits(validation):
+            return ready
+        # Fold by fold, in the order in which every loop's model is judged.
+        held_out = [held for _, held in cut_into_folds(labeled, folds, seed, launcher)]
+        alike = [calibrate_ready(start, each, params, launcher) for each in held_out]
+        return judged_unseen(ready, alike, params, launcher)
 
     def train(pairs: TableRef, held_out: TableRef) -> ModelRef:
         return train_voters(

@@ -1,9 +1,8 @@
 """Take out of the store what no kept version needs.
 
 A version is what one run saved of one dataset: ``NAME/TIME/NAME`` below the data of an
-environment. Jobs are kept if a kept version names them, or a kept job does. So are jobs
-that nothing was made of, where all that they were made of is kept: measurements of kept
-models, which reports quote without naming them.
+environment. Jobs are kept if a kept version names them, or a kept job does.
+Measurements of kept jobs stay too, because reports quote them without naming them.
 """
 
 from __future__ import annotations
@@ -18,6 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from ser_kedro.errors import StoreError
 from ser_kedro.store.job_store import DAMAGED
 from ser_kedro.store.layout import RESULT, STORE, finished, project_root, store_root
 
@@ -35,11 +39,13 @@ class Plan:
         versions: Folders of versions.
         jobs: Folders of jobs.
         kept: Number of jobs that stay.
+        since: Seconds since 1970; jobs that are used later stay in any case.
     """
 
     versions: list[Path]
     jobs: list[Path]
     kept: int
+    since: float
 
     @property
     def size(self) -> int:
@@ -73,12 +79,13 @@ def make_plan(places: Iterable[Path], keep: int, spare_hours: float) -> Plan:
     needed |= {
         name
         for name, inputs in made_of.items()
-        if name not in used and inputs and inputs <= needed
+        if name not in used and inputs and inputs <= needed and _measures(jobs[name])
     }
     old = [job for name, job in jobs.items() if name not in needed]
-    aside = [path for path in store_root().glob(f"*/*{DAMAGED}*") if path.is_dir()]
-    left = list(store_root().glob(f"*/*{PRUNED}"))
-    return Plan(gone, [*old, *aside, *left], len(jobs) - len(old))
+    left = sorted(store_root().glob(f"*/*{PRUNED}"))
+    aside = set(store_root().glob(f"*/*{DAMAGED}*")) - set(left)
+    # First what an earlier prune has left: its names must be free again.
+    return Plan(gone, [*left, *sorted(aside), *old], len(jobs) - len(old), since)
 
 
 def carry_out(plan: Plan) -> None:
@@ -88,23 +95,25 @@ def carry_out(plan: Plan) -> None:
     for folder in plan.jobs:
         leaving = folder
         if not folder.name.endswith(PRUNED):
+            if folder.stat().st_mtime >= plan.since and "." not in folder.name:
+                continue  # a run has used it meanwhile
+            shutil.rmtree(folder.with_name(f"{folder.name}.logs"), ignore_errors=True)
             # In one step: half a job must not look like one.
             leaving = folder.with_name(folder.name + PRUNED)
             folder.rename(leaving)
-            shutil.rmtree(folder.with_name(f"{folder.name}.logs"), ignore_errors=True)
         shutil.rmtree(leaving)
 
 
 def _datasets(places: Iterable[Path]) -> Iterator[list[Path]]:
     """Yield the versions of each dataset, the newest last."""
-    roots = {path.resolve() for path in places}
-    for place in roots:
-        if roots & set(place.parents):
-            continue  # seen from there
-        for folder, names, _ in os.walk(place):
-            if Path(folder) == store_root().resolve():
+    seen = {store_root().resolve()}
+    for place in places:
+        # Kedro follows links, so their versions count too.
+        for folder, names, _ in os.walk(place, followlinks=True):
+            if (real := Path(folder).resolve()) in seen:
                 names.clear()
                 continue
+            seen.add(real)
             versions = sorted(name for name in names if _TIME.fullmatch(name))
             names[:] = sorted(set(names) - set(versions))
             if versions:
@@ -153,6 +162,12 @@ def _names(value: Any) -> Iterator[str]:
         yield "/".join(parts[:2])
 
 
+def _measures(job: Path) -> bool:
+    """Say whether a job made tables and documents alone, which are small."""
+    outputs = json.loads((job / RESULT).read_text("utf-8"))["outputs"]
+    return all(each["kind"] in ("table", "document") for each in outputs.values())
+
+
 def _name(job: Path) -> str:
     return f"{job.parent.name}/{job.name}"
 
@@ -162,11 +177,20 @@ def data_folders(conf: Path) -> list[Path]:
 
     Args:
         conf: The folder of the configuration.
+
+    Raises:
+        StoreError: If an environment does not say where its data lie: versions there
+            may need what would be pruned.
     """
-    pattern = re.compile(r"^data_root:\s*(\S+)", re.MULTILINE)
     found = {project_root() / STORE.parent}
-    for file in conf.rglob("globals.yml"):
-        found |= {
-            project_root() / named for named in pattern.findall(file.read_text("utf-8"))
-        }
+    for file in sorted(conf.rglob("globals.yml")):
+        try:
+            named = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+        except (OSError, OmegaConfBaseException, YAMLError) as error:
+            raise StoreError(
+                f"{file}: its data_root cannot be read ({type(error).__name__}); mend"
+                " it first, since versions there may need what would go"
+            ) from error
+        if isinstance(named, dict) and "data_root" in named:
+            found.add(project_root() / str(named["data_root"]))
     return sorted(found)

@@ -6,7 +6,25 @@ from typing import Literal
 
 from pydantic import Field
 
+from ser_kedro.errors import ParameterError
 from ser_kedro.models.params import Params
+
+FEWEST_VIEWS = 2
+
+
+def check_views(count: int) -> None:
+    """Refuse a committee of fewer than two members.
+
+    Args:
+        count: Views, of which each member reads one.
+
+    Raises:
+        ParameterError: If there are too few.
+    """
+    if count < FEWEST_VIEWS:
+        raise ParameterError(
+            f"reward.views: a committee needs {FEWEST_VIEWS} views or more, not {count}"
+        )
 
 
 class CommitteeParams(Params):

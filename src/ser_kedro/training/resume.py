@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+import zlib
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile, ZipFile
@@ -17,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 # Where a trainer keeps its checkpoints, in the workspace.
 CHECKPOINTS = "trainer"
+_DAMAGED = (SafetensorError, BadZipFile, zlib.error)
 # By which ranks the checkpoints were written.
 _LAYOUT = "layout.json"
 
@@ -49,7 +51,7 @@ def _is_whole(file: Path) -> bool:
         elif file.suffix in (".pt", ".pth"):
             with ZipFile(file) as archive:
                 return archive.testzip() is None
-    except (ValueError, SafetensorError, BadZipFile, EOFError):
+    except (OSError, RuntimeError, ValueError, EOFError, *_DAMAGED):
         return False
     return True
 

@@ -36,7 +36,12 @@ def train_reward_model(
             features are made; these themselves if not given.
     """
     job = TrainRewardJob(
-        start=start, pairs=pairs, validation=validation, params=params, seed=seed
+        start=start,
+        pairs=pairs,
+        validation=validation,
+        # What else is read beside changes no training.
+        params=params.model_copy(update={"views": ()}),
+        seed=seed,
     )
     if params.trainable != "head":
         return run(job, launcher)["model"]

@@ -8,7 +8,7 @@ from ser_kedro.models.features_job import BackboneJob
 from ser_kedro.models.scoring import compute_features
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.training.committee_job import TrainCommitteeJob
-from ser_kedro.training.committee_params import CommitteeParams
+from ser_kedro.training.committee_params import CommitteeParams, check_views
 from ser_kedro.training.params import RewardParams
 
 
@@ -23,7 +23,7 @@ def train_committee(
     launcher: LauncherParams,
     texts: tuple[TableRef, ...] | None = None,
 ) -> ModelRef:
-    """Compute the views of a start model, and fit a committee on them.
+    """Compute features of a start model, and fit a committee on them.
 
     Args:
         start: A language model, an encoder or a reward model, which stays as it is.
@@ -33,20 +33,21 @@ def train_committee(
         reward: As there, and how the start model is applied.
         seed: As there.
         launcher: How jobs run.
-        texts: Tables that hold all of ``pairs``, of which views are made; ``pairs``
+        texts: Tables that hold all of ``pairs``, of which features are made; ``pairs``
             themselves if not given.
     """
+    check_views(len(reward.views))
     backbone = run(BackboneJob(start=start), launcher)["model"]
     tables: list[AnyTable] = [*(texts or pairs)]
     if pool is not None:
         tables.append(pool)
-    views = tuple(
+    features = tuple(
         compute_features(backbone, table, reward.scoring, launcher)
         for table in dict.fromkeys(tables)
     )
     job = TrainCommitteeJob(
         backbone=backbone,
-        features=views,
+        features=features,
         pairs=pairs,
         pool=pool,
         params=params,

@@ -229,7 +229,7 @@ class TestSecrets:
         if status in (401, 403):
             assert "check credentials" in str(caught.value)
 
-    @pytest.mark.parametrize("part", [SECRET[:10], SECRET[6:], SECRET])
+    @pytest.mark.parametrize("part", [SECRET[:12], SECRET[6:], SECRET])
     def test_parts_of_it_are_told_by_nobody(self, ask, server, project, part):
         """A refusal that quotes half of it, and an answer that echoes it."""
         server.script = lambda *_: (400, {"error": {"message": f"bad key {part}…"}})
@@ -240,6 +240,13 @@ class TestSecrets:
         assert ask().scores == [(3, 3)] * 4
         (file,) = (project / "data" / "judge").iterdir()
         assert part not in file.read_text()
+
+    def test_words_that_look_like_parts_of_it_are_kept(self, ask, server, project):
+        text = "Is it secret?\nScore: 3"  # seven characters of the key
+        server.script = lambda *_: reply(text)
+        ask()
+        (file,) = (project / "data" / "judge").iterdir()
+        assert json.loads(file.read_text().splitlines()[0])["text"] == text
 
     def test_the_key_is_sent_and_kept_nowhere(self, ask, server, project, caplog):
         caplog.set_level(logging.DEBUG)

@@ -70,7 +70,7 @@ def score_benchmarks(
     from ser_kedro.evaluation.benchmark_results import benchmark_results
 
     return benchmark_results(
-        loop_history, test_pairs, reward.scoring, evaluation, launcher
+        loop_history, test_pairs, reward.scoring.whole, evaluation, launcher
     )
 
 

@@ -27,7 +27,7 @@ def train_policy(
         reward_model=reward_model,
         prompts=ppo_prompts,
         params=ppo,
-        scoring=reward.scoring,
+        scoring=reward.scoring.whole,
         gold=gold_reward.world,
         seed=seed,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,8 +29,9 @@ from ser_kedro.policy_evaluation.judge.prompts import Message
 # At their more talkative levels these log requests.
 _TALKATIVE = ("openai", "httpx", "httpx2", "httpcore", "httpcore2")
 _REASON_LENGTH = 200
-# Characters of a key that must not be told; servers quote its first half.
-_PART = 6
+# Characters of a key that must not be told; servers quote its first half. A shorter
+# word than the second is none.
+_PART, _SECRET = 6, 12
 
 
 class JudgeClient:
@@ -95,7 +97,7 @@ class JudgeClient:
 
     def _reason(self, error: Any) -> str:
         text = " ".join(str(getattr(error, "message", "")).split())
-        return masked(text, self._key.get_secret_value())[:_REASON_LENGTH]
+        return masked(text, self._key.get_secret_value(), _PART)[:_REASON_LENGTH]
 
     def close(self) -> None:
         """Close the connections."""
@@ -118,17 +120,29 @@ def connected(params: JudgeParams, key: SecretStr) -> Iterator[JudgeClient]:
             logger.setLevel(level)
 
 
-def masked(text: str, secret: str) -> str:
-    """Return a text without a secret, and without parts of it that say something.
+def masked(text: str, secret: str, part: int) -> str:
+    """Return a text without a secret, and without parts of it.
 
     Args:
         text: The text.
         secret: What must not be in it.
+        part: Characters of the shortest part.
     """
-    for size in range(len(secret), min(_PART, len(secret)) - 1, -1):
-        for start in range(len(secret) - size + 1):
-            text = text.replace(secret[start : start + size], "***")
-    return text
+    if len(secret) < _SECRET:
+        return text  # no secret: what a server is sent that asks for none
+    # The longest parts first, each from wherever it begins.
+    found = (
+        _beginning(secret[start:], part) for start in range(len(secret) - part + 1)
+    )
+    return re.sub("|".join(found), "***", text)
+
+
+def _beginning(text: str, part: int) -> str:
+    """Return a pattern of the first ``part`` characters of a text, or more of them."""
+    tail = ""
+    for sign in reversed(text[part:]):
+        tail = f"(?:{re.escape(sign)}{tail})?"
+    return re.escape(text[:part]) + tail
 
 
 def _answer(reply: Any, secret: str) -> Answer | None:
@@ -141,7 +155,8 @@ def _answer(reply: Any, secret: str) -> Answer | None:
         return None  # nothing to keep: it is asked for again
     usage = getattr(reply, "usage", None)
     return Answer(
-        text=masked(text, secret),  # a server may echo what it was sent
+        # A server may echo what it was sent; shorter parts may be words of its own.
+        text=masked(text, secret, _SECRET),
         prompt_tokens=_count(usage, "prompt_tokens"),
         answer_tokens=_count(usage, "completion_tokens"),
     )

@@ -11,7 +11,7 @@ Choice = Literal["A", "B", "tie"]
 _SIGNS = r"[#*_`\[\](){}\s]*"
 _SCORE = re.compile(
     rf"{_SIGNS}score{_SIGNS}[:：=]?{_SIGNS}([0-5])(?:\.0)?"
-    rf"(?:\s*(?:/|out of)\s*5(?:\.0)?)?{_SIGNS}\.?{_SIGNS}",
+    rf"(?:{_SIGNS}(?:/|out of)\s*5(?:\.0)?)?{_SIGNS}\.?{_SIGNS}",
     re.IGNORECASE,
 )
 _VERDICT = re.compile(
@@ -20,7 +20,8 @@ _VERDICT = re.compile(
 )
 # A bare one in double brackets, as judges of Arena are asked for.
 _BRACKETS = re.compile(r"\[\[(A|B|C)\]\]\.?", re.IGNORECASE)
-_THOUGHT = re.compile(r"<think>.*?(?:</think>|$)", re.IGNORECASE | re.DOTALL)
+# Some servers leave out the opening tag; a thought that does not end is no answer.
+_THOUGHT = re.compile(r"^.*</think>|^\s*<think>.*", re.IGNORECASE | re.DOTALL)
 _CHOICES: dict[str, Choice] = {"a": "A", "b": "B", "c": "tie", "tie": "tie"}
 # Of a line that states something and no more.
 _LONGEST = 80

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ser_kedro.errors import DataError
@@ -61,7 +62,16 @@ def _check(column: pa.Array) -> None:
     except pa.ArrowInvalid as error:
         if "UTF8" not in str(error):
             raise
-        column.view(_as_bytes(column.type)).validate(full=True)
+        if isinstance(column, pa.DictionaryArray):
+            column.indices.validate(full=True)
+            ends = pc.min_max(column.indices).as_py().values()
+            if not all(
+                each is None or 0 <= each < len(column.dictionary) for each in ends
+            ):
+                raise
+            _check(column.dictionary)
+        else:
+            column.view(_as_bytes(column.type)).validate(full=True)
 
 
 def _as_bytes(kind: pa.DataType) -> pa.DataType:

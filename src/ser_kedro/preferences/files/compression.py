@@ -27,9 +27,9 @@ _ZIP_MAGIC = b"PK\x03\x04"
 _LFS = b"version https://git-lfs.github.com/spec/"
 _PAGE = (b"<!doctype html", b"<html")
 
-# Text shrinks to a tenth or a hundredth. What unpacks to more than so many times its
-# size, and to more than so many bytes, is made to fill a memory.
-_MOST_TIMES, _HARMLESS = 500, 64 << 20
+# So many bytes without the end of a line, out of so much less, fill a memory and are
+# no data. Lines that repeat each other may shrink as far, and are read one by one.
+_LONGEST, _MOST_TIMES = 64 << 20, 500
 
 # What the decompressors raise about bytes that are wrong or end too early.
 _BROKEN = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile)
@@ -63,7 +63,7 @@ class _Source(io.RawIOBase):
     """A file of any file system; its disk or network errors become one line."""
 
     def __init__(self, opened: Any, path: str) -> None:
-        self._file, self.path = opened, path
+        self._file, self._path = opened, path
         self.taken = 0
         self._can_seek = self._moves()
 
@@ -77,7 +77,7 @@ class _Source(io.RawIOBase):
         try:
             data = self._file.read(len(buffer))
         except Exception as error:  # every file system has its own errors
-            raise stopped(self.path, error) from error
+            raise stopped(self._path, error) from error
         buffer[: len(data)] = data
         self.taken += len(data)
         return len(data)
@@ -103,10 +103,14 @@ class _Unpacked(io.RawIOBase):
     """Plain bytes as a function gives them; at a flaw they end, and it is kept."""
 
     def __init__(
-        self, read: Callable[[int], bytes], packed: _Source | None = None
+        self,
+        read: Callable[[int], bytes],
+        packed: Callable[[], int] | None = None,
+        path: str = "",
     ) -> None:
         self._next, self.flaw = read, ""
-        self._packed, self._given = packed, 0
+        self._packed, self._path = packed, path
+        self.taken = self._line = 0
 
     def readable(self) -> bool:
         return True
@@ -119,11 +123,21 @@ class _Unpacked(io.RawIOBase):
         except _BROKEN as error:
             self.flaw = first_line(error)
             return 0
-        self._given += len(data)
-        if self._packed is not None:
-            check_size(self._given, self._packed.taken, self._packed.path)
+        self.taken += len(data)
+        end = data.rfind(b"\n")
+        self._line = self._line + len(data) if end < 0 else len(data) - end - 1
+        if self._packed is not None and self._line > _LONGEST:
+            self._check_size(self._packed())
         buffer[: len(data)] = data
         return len(data)
+
+    def _check_size(self, packed: int) -> None:
+        if self.taken > _MOST_TIMES * packed:
+            raise DataError(
+                f"{self._path}: a line of it has more than {_LONGEST >> 20} MB, packed"
+                f" to less than 1/{_MOST_TIMES} of that; if these are data, unpack the"
+                " file first"
+            )
 
 
 class Plain(io.BufferedReader):
@@ -171,20 +185,22 @@ def cut(place: str, flaw: str) -> Raw:
     return Raw(place, None, DropReason.truncated_file, flaw)
 
 
-def open_plain(opened: Any, path: str, name: str) -> Plain:
+def open_plain(opened: Any, path: str, name: str, packed: int | None = None) -> Plain:
     """Return the plain bytes of a file that was opened.
 
     Args:
         opened: The file, open for reading bytes.
         path: Where it lies, for messages.
         name: Its name, whose suffix counts where the first bytes say nothing.
+        packed: Of the member of an archive, the bytes that it is packed in.
 
     Raises:
         DataError: If it cannot be read, or is a Git LFS pointer or a web page.
     """
     # The bytes of a member have been unpacked; those of a file come as they are.
-    is_member = isinstance(opened, zipfile.ZipExtFile)
-    raw = _Unpacked(opened.read1) if is_member else _Source(opened, path)
+    raw: _Source | _Unpacked = _Source(opened, path)
+    if packed is not None:
+        raw = _Unpacked(opened.read1, lambda: packed, path)
     plain = Plain(raw, CHUNK)
     head = plain.peek(_HEAD)[:_HEAD]
     _check_content(head, path)
@@ -192,31 +208,12 @@ def open_plain(opened: Any, path: str, name: str) -> Plain:
         if head.startswith(magic) or (
             name.lower().endswith(suffix) and not _has_magic(head)
         ):
-            packed = raw if isinstance(raw, _Source) else None
-            unpacked = _Unpacked(method(plain), packed)
+            unpacked = _Unpacked(method(plain), lambda: raw.taken, path)
             if not head:
                 # Python's decompressors take no bytes at all for a whole file.
                 unpacked.flaw = "EOFError: the file is empty"
             return Plain(unpacked, CHUNK)
     return plain
-
-
-def check_size(plain: int, packed: int, path: str) -> None:
-    """Refuse what unpacks to far more than data do.
-
-    Args:
-        plain: Bytes that it unpacks to.
-        packed: Bytes that these are packed in.
-        path: Where it lies, for the message.
-
-    Raises:
-        DataError: If it does.
-    """
-    if plain > max(_HARMLESS, _MOST_TIMES * packed):
-        raise DataError(
-            f"{path}: unpacks to more than {_MOST_TIMES} times its size, as no data do;"
-            " unpack it first if it is meant"
-        )
 
 
 def open_archive(opened: Any, path: str, stack: ExitStack) -> zipfile.ZipFile:

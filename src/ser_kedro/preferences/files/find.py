@@ -15,7 +15,6 @@ from ser_kedro.errors import DataError
 from ser_kedro.preferences.files.compression import (
     SUFFIXES,
     ZIP,
-    check_size,
     cut,
     is_zip,
     open_archive,
@@ -202,9 +201,6 @@ class _Sorter:
             return
         for info in sorted(members, key=lambda info: info.filename):
             name = f"{file.name}/{info.filename}"
-            check_size(
-                info.file_size, info.compress_size, f"{file.path}/{info.filename}"
-            )
             self.add(replace(file, name=name, member=info.filename), info.file_size)
 
     def _add_sheets(self, file: FoundFile) -> None:
@@ -248,12 +244,12 @@ def _read_file(file: FoundFile) -> Iterator[Raw]:
             if file.container == _BROKEN_ZIP:
                 yield cut(f"{file.name}:1", "not a zip archive, or not all of one")
                 return
-            opened = stack.enter_context(open_file(file.fs, file.path))
+            opened, packed = stack.enter_context(open_file(file.fs, file.path)), None
             if file.member:
-                opened = stack.enter_context(
-                    open_archive(opened, file.path, stack).open(file.member)
-                )
-            plain = open_plain(opened, file.path, file.name)
+                archive = open_archive(opened, file.path, stack)
+                packed = archive.getinfo(file.member).compress_size
+                opened = stack.enter_context(archive.open(file.member))
+            plain = open_plain(opened, file.path, file.name, packed)
             if file.container != EXCEL and is_zip(plain.peek(4)):
                 raise DataError(f"{file.path}: a zip archive; give it the suffix {ZIP}")
             yield from READERS[file.container](plain, file.name)
