@@ -51,7 +51,7 @@ real: .venv/ready  ## the same on the real pairs of ../shared/data, with a froze
 
 committee: smollm2  ## committees of views beside single heads, with SmolLM2
 	gunzip -c ../shared/data/alpaca_eval_v1_train.jsonl.gz | awk 'NR % 3 == 1' \
-	  | gzip > data/01_raw/alpaca_third.jsonl.gz
+	  | gzip -n > data/01_raw/alpaca_third.jsonl.gz
 	$(BIN)/pip download --quiet --no-deps --no-binary bigbench --dest data/01_raw bigbench==1.0.0
 	$(BIN)/python -m benchmarks.bigbench_pairs data/01_raw/bigbench-1.0.0.tar.gz \
 	  data/01_raw/bigbench_pairs.jsonl.gz
@@ -59,7 +59,7 @@ committee: smollm2  ## committees of views beside single heads, with SmolLM2
 	  $(RUN) ablations --env experiments/committee_$$name || exit; done
 	$(RUN) results --env experiments/docs_smollm2
 
-results: .venv/ready  ## what these four gave, into docs/results_tables.md
+results: .venv/ready  ## what evidence, efficiency, develop and real gave, into docs/results_tables.md
 	$(RUN) results --env experiments/docs
 
 policy: .venv/ready  ## PPO on the demo for three seeds, with its controls, into docs/policy.md

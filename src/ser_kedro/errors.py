@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 
 def printable(text: str) -> str:
-    """Return a text with U+FFFD in the place of what a terminal would obey."""
+    """Return a text with U+FFFD in the place of control characters."""
     return "".join(
         sign if sign.isprintable() or sign == "\n" else "\N{REPLACEMENT CHARACTER}"
         for sign in text

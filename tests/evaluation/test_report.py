@@ -150,6 +150,8 @@ def test_a_kept_committee_is_named(refit, status, called):
 
     text = summary(history, Estimate(0.02, 0.01, 0.03), LABELS, REPORT)
 
+    *_, drawn = figure(history).data
+    assert (drawn.name, list(drawn.y)) == ("committee", [0.8])
     named = f"evolved (the committee of views, {called}"
     after = "; refitted with human labels that the seed model had not, marked *)"
     assert named + (after if refit else ", marked *)") in text

@@ -1,4 +1,4 @@
-"""Where the numbers of a run say nothing, it is said in words."""
+"""Warnings where the numbers of a run say nothing."""
 
 from __future__ import annotations
 

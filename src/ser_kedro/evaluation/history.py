@@ -78,7 +78,7 @@ def evolution_history(
     audit: TableRef,
     params: EvaluationParams,
 ) -> pd.DataFrame:
-    """Return one row a loop, loop 0 the seed.
+    """Return a row for each loop, loop 0 the seed, and for each model after them.
 
     Args:
         loop_history: The state after the last loop.
@@ -115,7 +115,7 @@ def gain(
     test_pairs: TableRef,
     params: StatisticsParams,
 ) -> Estimate:
-    """Return the paired difference in test accuracy, evolved minus seed."""
+    """Return the paired difference in test accuracy, the second minus the first."""
     difference = correct_pairs(evolved_scores) - correct_pairs(seed_scores)
     return mean_by_group(difference, prompt_groups(test_pairs), params)
 

@@ -203,7 +203,8 @@ def loop_table(history: pd.DataFrame, unseen: str = "validation") -> str:
 def figure(history: pd.DataFrame) -> Figure:
     """Return test accuracy by loop with intervals, and the self-labels' accuracy."""
     plain = history["status"] == PLAIN
-    trained = history[~plain].dropna(subset=["test_accuracy"])
+    others = history["status"].isin([COMMITTEE, CO_TRAINED, PLAIN])
+    trained = history[~others].dropna(subset=["test_accuracy"])
     above = trained["test_accuracy_high"] - trained["test_accuracy"]
     below = trained["test_accuracy"] - trained["test_accuracy_low"]
     drawn = Figure(
@@ -226,6 +227,15 @@ def figure(history: pd.DataFrame) -> Figure:
     )
     kept = history.loc[history["selected_model"], "loop"].iloc[0]
     drawn.add_vline(x=kept, line={"dash": "dash"}, annotation_text="kept")
+    committee = history[history["status"].isin([COMMITTEE, CO_TRAINED])]
+    if len(committee):
+        drawn.add_scatter(
+            x=committee["loop"],
+            y=committee["test_accuracy"],
+            mode="markers",
+            marker={"symbol": "diamond", "size": 10},
+            name="committee",
+        )
     if plain.any():
         drawn.add_hline(
             y=_plain(history)["test_accuracy"],

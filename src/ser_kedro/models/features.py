@@ -125,7 +125,7 @@ def _batches(
 
 
 def _scorer(backbone: Path, scoring: Scoring) -> Scorer:
-    """Load the backbone, with a head that hands on what it reads, and with views."""
+    """Load the backbone with a head that returns its own input, and with views."""
     scorer = Scorer.load(backbone, scoring)
     model: Any = scorer.model
     name = head_name(model)

@@ -11,7 +11,7 @@ from typing import Any
 
 from fsspec.implementations.local import LocalFileSystem
 
-from ser_kedro.errors import DataError
+from ser_kedro.errors import DataError, printable
 from ser_kedro.preferences.files.compression import (
     SUFFIXES,
     ZIP,
@@ -200,7 +200,7 @@ class _Sorter:
             self.files.append(replace(file, container=_BROKEN_ZIP))
             return
         for info in sorted(members, key=lambda info: info.filename):
-            name = f"{file.name}/{info.filename}"
+            name = f"{file.name}/{printable(info.filename)}"
             self.add(replace(file, name=name, member=info.filename), info.file_size)
 
     def _add_sheets(self, file: FoundFile) -> None:

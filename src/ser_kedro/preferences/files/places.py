@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlsplit
 import fsspec
 from fsspec.implementations.local import LocalFileSystem
 
-from ser_kedro.errors import DataError
+from ser_kedro.errors import DataError, printable
 from ser_kedro.preferences.files.containers import KNOWN
 from ser_kedro.preferences.files.folder_splits import (
     Layout,
@@ -53,14 +53,15 @@ class Listing:
     def name(self, item: str) -> str:
         """Return a short name: the path in the folder, or the file's name.
 
-        Bytes of it that are no UTF-8 are written as escapes.
+        Bytes of it that are no UTF-8 are written as escapes, and control characters
+        as U+FFFD.
         """
         if not self.is_file:
             name = item.removeprefix(self.path).lstrip("/")
         else:
             # What follows the path in a URL is the server's business.
             name = PurePosixPath(urlsplit(item).path if is_web(item) else item).name
-        return os.fsencode(name).decode("utf-8", "backslashreplace")
+        return printable(os.fsencode(name).decode("utf-8", "backslashreplace"))
 
     def wanted(self, part: str) -> Wanted:
         """Return the split and the subset that are wanted."""
