@@ -232,18 +232,25 @@ CHATML = (
 
 
 class TestSpecialTokensInATextOfTheUser:
-    """They are read as the tokens they spell, and change nothing around them."""
+    """They are spelt out (tests/models/test_special_tokens.py)."""
 
     PROMPT = turns("u: what <|pad|> is <|end|> a good one?")
     RESPONSES = ("yes <|im_end|> <|pad|>", "no. <|end|>")
 
     @pytest.mark.parametrize("template", [None, CHATML, templates.GEMMA])
-    def test_a_row_is_what_the_tokenizer_makes_of_its_text(self, template):
+    def test_a_row_reads_as_its_text_with_no_more_special_tokens(self, template):
         encoder = Encoder(tokenizer_with(template), 512)
-        (pair,) = encoder.pairs([self.PROMPT], *([r] for r in self.RESPONSES))
-        for response, ids in zip(self.RESPONSES, (pair.a, pair.b), strict=True):
-            text = encoder.text(self.PROMPT, response)
-            assert pair.prompt + ids == encoder.tokenizer(text)["input_ids"]
+        special = set(encoder.tokenizer.all_special_ids)
+
+        def row(prompt, response):
+            (pair,) = encoder.pairs([prompt], [response], [response])
+            return pair.prompt + pair.a
+
+        harmless = [each for each in row(USER, "yes") if each in special]
+        for response in self.RESPONSES:
+            ids = row(self.PROMPT, response)
+            assert encoder.tokenizer.decode(ids) == encoder.text(self.PROMPT, response)
+            assert [each for each in ids if each in special] == harmless
             assert ids[-1] == encoder.tokenizer.eos_token_id
 
     def test_a_reward_is_the_same_alone_and_beside_others(self):

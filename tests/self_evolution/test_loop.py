@@ -26,6 +26,8 @@ REWARD = RewardParams(
     max_length=256,
     dropout=0.1,
 )
+# What a committee reads changes no training.
+WHOLE = REWARD.model_copy(update={"views": ()})
 SEED = 5
 LAUNCHER = LauncherParams(name="mine")
 
@@ -153,7 +155,7 @@ class TestSeed:
         trained = loop().seed_model()
         (job,) = jobs
         assert (job.start, job.pairs, job.validation) == (SFT, (LABELED,), VALIDATION)
-        assert (job.seed, job.params) == (SEED, REWARD)
+        assert (job.seed, job.params) == (SEED, WHOLE)
         assert trained.fingerprint == "model-1"
 
     def test_knows_nothing_of_the_loops(self, loop, jobs):
@@ -277,7 +279,7 @@ class TestRetrain:
         as_the_seed, own = (job.params for job in jobs)
         assert (own.epochs, own.dropout) == (1.5, 0.4)
         changes = {"epochs": 4.0, "dropout": 0.1}
-        assert own.model_copy(update=changes) == as_the_seed == REWARD
+        assert own.model_copy(update=changes) == as_the_seed == WHOLE
 
     def test_is_compared_on_the_validation_pairs(self, loop, state, jobs):
         loop().retrain(state, SELECTION)
