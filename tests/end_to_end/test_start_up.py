@@ -64,7 +64,8 @@ def test_a_larger_graph_reuses_the_loops(first_run, kedro, tmp_path):
     assert done.returncode == 0, done.stderr
     trained = [line for line in done.stderr.splitlines() if "[reward_model " in line]
     assert len(trained) >= 3
-    assert all(line.endswith(": reused") for line in trained[:-1])
+    # The fifth loop alone; what the run is compared with comes after it.
+    assert sum(not line.endswith(": reused") for line in trained) <= 1
     assert any(line.startswith("| 5 ") for line in done.stdout.splitlines())
 
 
