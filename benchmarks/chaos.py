@@ -91,7 +91,8 @@ def main() -> int:
             verified, _, _ = finish(start(project, "verify", module="ser_kedro"))
             faults += said != table or bool(differ) or bool(left) or verified != 0
             cells = (run, kills, "yes" if said == table else "**no**", len(differ))
-            print(*("", *cells, len(left), verified, ""), sep=" | ", flush=True)
+            line = " | ".join(map(str, (*cells, len(left), verified)))
+            print(f"| {line} |", flush=True)
             for name in [*differ, *left][:5]:
                 print(f"  {name}", file=sys.stderr, flush=True)
         print(f"\n{total} kills, {run} runs, {faults} with a fault.")
