@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ser_kedro.cli.prune import data_folders
 from ser_kedro.store import prune
 from ser_kedro.store.layout import RESULT
 
@@ -89,7 +90,7 @@ def test_what_is_needed_stays_and_the_rest_goes(tmp_path_factory, history, keep,
             for number, inputs in enumerate(needs)
             if number not in used and inputs and inputs <= needed
         }
-        places = prune.data_folders(root / "conf")
+        places = data_folders(root / "conf")
 
         with patch.context() as broken:
             broken.setattr(shutil, "rmtree", killed_after(fail))
@@ -194,7 +195,7 @@ def test_data_of_all_environments_are_looked_at(project):
     (project / "elsewhere" / "far").mkdir(parents=True)
     shutil.move(version.parents[1], project / "elsewhere" / "far")
 
-    places = prune.data_folders(project / "conf")
+    places = data_folders(project / "conf")
     prune.carry_out(prune.make_plan(places, 1, 1))
 
     assert there(project) == {0}

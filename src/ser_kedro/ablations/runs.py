@@ -35,12 +35,7 @@ from ser_kedro.models.calibration import Calibration
 from ser_kedro.models.scoring import score_pairs
 from ser_kedro.policy.filled_pool import filled
 from ser_kedro.preferences.split_job import SplitJob, SplitOutputs
-from ser_kedro.self_evolution.state import (
-    CO_TRAINED,
-    COMMITTEE,
-    EvolutionData,
-    LoopRecord,
-)
+from ser_kedro.self_evolution.state import COMMITTEES, EvolutionData, LoopRecord
 from ser_kedro.statistics.power import before
 from ser_kedro.store.references import TableRef
 from ser_kedro.training.sft_job import SftJob
@@ -310,7 +305,7 @@ def _loops(
 
 def _loop_number(record: LoopRecord, loops: int) -> int:
     """Return a number that means the same with every seed, early as it may stop."""
-    if record.status in (COMMITTEE, CO_TRAINED):
+    if record.status in COMMITTEES:
         return loops + 2
     return loops + 1 if record.outcome == "refit" else record.loop
 

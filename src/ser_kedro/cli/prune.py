@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pandas as pd
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
+from ser_kedro.errors import StoreError
 from ser_kedro.self_evolution.state import PLAIN
-from ser_kedro.store.layout import project_root
-from ser_kedro.store.prune import carry_out, data_folders, make_plan
+from ser_kedro.store.layout import STORE, project_root
+from ser_kedro.store.prune import carry_out, make_plan
 
 _MEGABYTE = 1e6
 
@@ -57,3 +62,27 @@ def history() -> str:
         return "No run has left a table of its loops yet."
     table = pd.DataFrame(rows).sort_values("run")
     return str(table.to_markdown(index=False, disable_numparse=True))
+
+
+def data_folders(conf: Path) -> list[Path]:
+    """Return the folders of the data of all environments of a configuration.
+
+    Args:
+        conf: The folder of the configuration.
+
+    Raises:
+        StoreError: If an environment does not say where its data lie: versions there
+            may need what would be pruned.
+    """
+    found = {project_root() / STORE.parent}
+    for file in sorted(conf.rglob("globals.yml")):
+        try:
+            named = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
+        except (OSError, OmegaConfBaseException, YAMLError) as error:
+            raise StoreError(
+                f"{file}: its data_root cannot be read ({type(error).__name__}); mend"
+                " it first, since versions there may need what would go"
+            ) from error
+        if isinstance(named, dict) and "data_root" in named:
+            found.add(project_root() / str(named["data_root"]))
+    return sorted(found)

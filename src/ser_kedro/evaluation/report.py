@@ -15,7 +15,7 @@ from ser_kedro.evaluation import benchmark_results, diagnostics
 from ser_kedro.evaluation.cautions import cautions, constant
 from ser_kedro.evaluation.history import gain, prompt_groups
 from ser_kedro.evaluation.test_scores import TestScores
-from ser_kedro.self_evolution.state import CO_TRAINED, COMMITTEE, PLAIN
+from ser_kedro.self_evolution.state import CO_TRAINED, COMMITTEE, COMMITTEES, PLAIN
 from ser_kedro.statistics.estimate import Estimate
 from ser_kedro.statistics.params import StatisticsParams
 from ser_kedro.statistics.power import of_one_run
@@ -202,9 +202,9 @@ def loop_table(history: pd.DataFrame, unseen: str = "validation") -> str:
 
 def figure(history: pd.DataFrame) -> Figure:
     """Return test accuracy by loop with intervals, and the self-labels' accuracy."""
-    plain = history["status"] == PLAIN
-    others = history["status"].isin([COMMITTEE, CO_TRAINED, PLAIN])
-    trained = history[~others].dropna(subset=["test_accuracy"])
+    committee = history[history["status"].isin(COMMITTEES)]
+    loops = history[~history["status"].isin((*COMMITTEES, PLAIN))]
+    trained = loops.dropna(subset=["test_accuracy"])
     above = trained["test_accuracy_high"] - trained["test_accuracy"]
     below = trained["test_accuracy"] - trained["test_accuracy_low"]
     drawn = Figure(
@@ -227,7 +227,6 @@ def figure(history: pd.DataFrame) -> Figure:
     )
     kept = history.loc[history["selected_model"], "loop"].iloc[0]
     drawn.add_vline(x=kept, line={"dash": "dash"}, annotation_text="kept")
-    committee = history[history["status"].isin([COMMITTEE, CO_TRAINED])]
     if len(committee):
         drawn.add_scatter(
             x=committee["loop"],
@@ -236,9 +235,9 @@ def figure(history: pd.DataFrame) -> Figure:
             marker={"symbol": "diamond", "size": 10},
             name="committee",
         )
-    if plain.any():
+    if (plain := _plain(history))["loop"]:
         drawn.add_hline(
-            y=_plain(history)["test_accuracy"],
+            y=plain["test_accuracy"],
             line={"dash": "dot"},
             annotation_text="all human labels, no evolution",
         )

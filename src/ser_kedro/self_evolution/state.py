@@ -11,6 +11,7 @@ from ser_kedro.store.references import ModelRef, SelectionRef, TableRef
 
 # Statuses of records that are no loops.
 COMMITTEE, CO_TRAINED, PLAIN = "committee", "co-trained", "all labels"
+COMMITTEES = (COMMITTEE, CO_TRAINED)
 
 
 class LoopRecord(BaseModel):

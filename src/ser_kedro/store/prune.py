@@ -17,13 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
-
-from ser_kedro.errors import StoreError
 from ser_kedro.store.job_store import DAMAGED
-from ser_kedro.store.layout import RESULT, STORE, finished, project_root, store_root
+from ser_kedro.store.layout import RESULT, STORE, finished, store_root
 
 # On its way out: a name with a dot is no finished job, so nobody uses it.
 PRUNED = ".pruned"
@@ -95,7 +90,7 @@ def carry_out(plan: Plan) -> None:
     for folder in plan.jobs:
         leaving = folder
         if not folder.name.endswith(PRUNED):
-            if folder.stat().st_mtime >= plan.since and "." not in folder.name:
+            if "." not in folder.name and folder.stat().st_mtime >= plan.since:
                 continue  # a run has used it meanwhile
             shutil.rmtree(folder.with_name(f"{folder.name}.logs"), ignore_errors=True)
             # In one step: half a job must not look like one.
@@ -170,27 +165,3 @@ def _measures(job: Path) -> bool:
 
 def _name(job: Path) -> str:
     return f"{job.parent.name}/{job.name}"
-
-
-def data_folders(conf: Path) -> list[Path]:
-    """Return the folders of the data of all environments of a configuration.
-
-    Args:
-        conf: The folder of the configuration.
-
-    Raises:
-        StoreError: If an environment does not say where its data lie: versions there
-            may need what would be pruned.
-    """
-    found = {project_root() / STORE.parent}
-    for file in sorted(conf.rglob("globals.yml")):
-        try:
-            named = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
-        except (OSError, OmegaConfBaseException, YAMLError) as error:
-            raise StoreError(
-                f"{file}: its data_root cannot be read ({type(error).__name__}); mend"
-                " it first, since versions there may need what would go"
-            ) from error
-        if isinstance(named, dict) and "data_root" in named:
-            found.add(project_root() / str(named["data_root"]))
-    return sorted(found)

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from ser_kedro.errors import JudgeError
 from ser_kedro.evaluation.params import EvaluationParams
+from ser_kedro.policy_evaluation.judge.client import masked
 from ser_kedro.policy_evaluation.judge.judge import judge, plan_cost
 from ser_kedro.policy_evaluation.judge.params import JudgeParams
 from ser_kedro.policy_evaluation.judge.prompts import Comparison
@@ -240,6 +241,13 @@ class TestSecrets:
         assert ask().scores == [(3, 3)] * 4
         (file,) = (project / "data" / "judge").iterdir()
         assert part not in file.read_text()
+
+    def test_a_key_may_be_as_long_as_a_token_of_a_cloud(self):
+        """Of 1,500 characters; a pattern nested so deep would not compile."""
+        key = "".join(f"{number:04x}" for number in range(375))
+        text = f"bad key {key[3:900]} and {key[900:907]}"
+        assert masked(text, key, 6) == "bad key *** and ***"
+        assert masked("nothing of it", key, 6) == "nothing of it"
 
     def test_words_that_look_like_parts_of_it_are_kept(self, ask, server, project):
         text = "Is it secret?\nScore: 3"  # seven characters of the key

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 from openai import (
@@ -130,19 +131,16 @@ def masked(text: str, secret: str, part: int) -> str:
     """
     if len(secret) < _SECRET:
         return text  # no secret: what a server is sent that asks for none
-    # The longest parts first, each from wherever it begins.
-    found = (
-        _beginning(secret[start:], part) for start in range(len(secret) - part + 1)
+    parts = {secret[at : at + part] for at in range(len(secret) - part + 1)}
+    told = [False] * len(text)
+    for at in range(len(text) - part + 1):
+        if text[at : at + part] in parts:
+            told[at : at + part] = [True] * part
+    runs = groupby(zip(told, text, strict=True), key=itemgetter(0))
+    return "".join(
+        "***" if secret_run else "".join(sign for _, sign in run)
+        for secret_run, run in runs
     )
-    return re.sub("|".join(found), "***", text)
-
-
-def _beginning(text: str, part: int) -> str:
-    """Return a pattern of the first ``part`` characters of a text, or more of them."""
-    tail = ""
-    for sign in reversed(text[part:]):
-        tail = f"(?:{re.escape(sign)}{tail})?"
-    return re.escape(text[:part]) + tail
 
 
 def _answer(reply: Any, secret: str) -> Answer | None:

@@ -36,7 +36,7 @@ def parse_score(text: str) -> int | None:
 def parse_verdict(text: str) -> Choice | None:
     """Return the choice that the last line states, else ``None``."""
     found = _last_line((_VERDICT, _BRACKETS), text)
-    return _CHOICES[found.lower()] if found is not None else None
+    return _CHOICES[found] if found is not None else None
 
 
 def _last_line(patterns: tuple[re.Pattern[str], ...], text: str) -> str | None:
