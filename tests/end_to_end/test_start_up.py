@@ -7,7 +7,7 @@ import yaml
 
 pytestmark = pytest.mark.end_to_end
 
-HEAVY = {"torch", "transformers", "trl", "peft", "accelerate"}
+HEAVY = {"torch", "transformers", "trl", "peft", "accelerate", "sklearn", "scipy"}
 
 
 def described(done):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import entr
 
 Numbers = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -53,6 +52,8 @@ def no_scores(probabilities: Values) -> Values:
 
 
 def _entropy(probabilities: Values) -> Values:
+    from scipy.special import entr
+
     return np.asarray(entr(probabilities) + entr(1 - probabilities))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from ser_kedro.errors import ModelError
 from ser_kedro.models.calibration import (
@@ -36,6 +35,8 @@ def fit(chosen: Rewards, rejected: Rewards, *, temperature: bool) -> Calibration
     if not temperature or not np.all(np.isfinite(margins)):
         return Calibration(offset if np.isfinite(offset) else 0.0)
     low, high = np.log(_TEMPERATURES)
+    from scipy.optimize import minimize_scalar
+
     best = minimize_scalar(
         lambda t: float(np.mean(log_losses(margins / np.exp(t)))),
         bounds=(low, high),

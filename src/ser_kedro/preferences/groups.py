@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from ser_kedro.preferences.shingles import (
     HASHES,
@@ -128,6 +127,8 @@ def group_prompts(keys: Iterable[str], threshold: float = 0.8) -> Numbers:
 
 def _centres(known: Shingles, threshold: float) -> Numbers:
     """Return the centre of the group of each text."""
+    from scipy.sparse import csr_array
+
     count = len(known.sizes)
     pairs = _near_copies(known, threshold)
     ends = np.concatenate([pairs, pairs[:, ::-1]])

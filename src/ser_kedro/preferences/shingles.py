@@ -12,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 SHINGLE = 5
 SHARED = 10  # text that no more prompts have than this is never left out
@@ -100,6 +103,8 @@ def shingles(texts: Sequence[str], threshold: float) -> Shingles:
         sketches[part] = least & np.uint32(0xFFFF)
         keys[part] = _keys(least, bands, per_band)
         done += block.count
+    from scipy.sparse import csr_array
+
     found = np.concatenate(columns)
     ends = np.cumsum(np.concatenate(sizes))
     rows = csr_array((np.ones(len(found), np.int8), found, ends), (len(texts), 2**30))

@@ -14,8 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import LogisticRegression
 
 from ser_kedro.models.calibration import log_losses
 from ser_kedro.training.committee_params import CommitteeParams
@@ -83,6 +81,9 @@ def fit_member(
     Returns:
         Weights, shape ``(h,)``.
     """
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.linear_model import LogisticRegression
+
     # A soft label is a pair counted on both sides; every second row is turned round,
     # which changes nothing and shows the library both classes.
     sign = np.where(np.arange(len(labels)) % 2 == 0, 1.0, -1.0)
