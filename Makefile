@@ -3,7 +3,7 @@ BIN := .venv/bin
 RUN := $(BIN)/kedro run --pipelines
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: demo demo-real test test-fast test-gpu check evidence efficiency develop policy real committee results bench smollm2 clean
+.PHONY: chaos demo demo-real test test-fast test-gpu check evidence efficiency develop policy real committee results bench smollm2 clean
 
 demo: .venv/ready  ## run self-evolution on the embedded demo
 	$(RUN) self_evolve
@@ -20,11 +20,13 @@ test-fast: .venv/ready  ## run the tests that need no training and no processes
 test-gpu: .venv/ready  ## run the tests that need a GPU
 	SER_KEDRO_TEST_GPU=1 $(BIN)/pytest -m gpu
 
-check: .venv/ready  ## lint, types, layers
+check: .venv/ready  ## lint, types, layers, security
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive src
+	$(BIN)/python .ci/audit
 
 # What docs/results_tables.md and docs/policy.md show. All of it resumes.
 evidence: .venv/ready  ## every method on five seeds of the demo
@@ -64,6 +66,10 @@ results: .venv/ready  ## what evidence, efficiency, develop and real gave, into 
 
 policy: .venv/ready  ## PPO on the demo for three seeds, with its controls, into docs/policy.md
 	$(RUN) policy_comparison --env experiments/docs
+
+N ?= 30
+chaos: .venv/ready  ## kill runs N times, fill the disk, set the clock back: nothing may be lost
+	$(BIN)/python -m benchmarks.chaos --kills $(N)
 
 bench: .venv/ready  ## side by side with other software, into docs/benchmarks.md
 	$(BIN)/python -m benchmarks

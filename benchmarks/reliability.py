@@ -69,11 +69,13 @@ def new_project(folder: Path) -> Path:
     return folder
 
 
-def start(project: Path, *words: str, module: str = "kedro") -> subprocess.Popen[str]:
-    """Start a command in a project, its output in pipes."""
+def start(
+    project: Path, *words: str, module: str = "kedro", before: tuple[str, ...] = ()
+) -> subprocess.Popen[str]:
+    """Start a command in a project, its output in pipes, ``before`` in front of it."""
     here = {"PYTHONPATH": str(project / "src"), "HF_HUB_OFFLINE": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", module, *words],
+        [*before, sys.executable, "-m", module, *words],
         cwd=project,
         env={**os.environ, **here},
         stdout=subprocess.PIPE,

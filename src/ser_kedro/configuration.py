@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,10 +14,12 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from ser_kedro.errors import ParameterError
+from ser_kedro.errors import ParameterError, without_secrets
 from ser_kedro.models.gguf_place import PACKAGE, names_gguf
 from ser_kedro.pipelines.self_evolve.loops import MAX_LOOPS_VARIABLE, max_loops
 from ser_kedro.training.committee_params import check_views
+
+logger = logging.getLogger(__name__)
 
 # Parameters that describe the user's own data, remembered for kedro-viz and notebooks.
 OWN = ("path", "format", "test_path", "pool_path", "pool_format")
@@ -74,14 +77,25 @@ class ProjectConfigLoader(OmegaConfigLoader):
         return self._composed
 
     def remember_data(self) -> None:
-        """Remember the data that ``--params`` gave, in an environment of one's own."""
+        """Remember the data that ``--params`` gave, in an environment of one's own.
+
+        Addresses that hold a password or a key are not remembered: kedro-viz shows
+        what parameters say.
+        """
         parameters = self["parameters"]
         own = {name: parameters[name] for name in OWN if name in parameters}
         given = set(OWN) & set(self.runtime_params or {})
         if not (given and self._remembers and Path(self.conf_source).is_dir()):
             return
+        if without_secrets(said := OmegaConf.to_yaml(own)) != said:
+            self._remembered_file.unlink(missing_ok=True)  # of data before
+            logger.info(
+                "The address of the data holds a secret and is not remembered: give it"
+                " again with --params"
+            )
+            return
         text = f"# The data that --env {self.env} was given last.\n"
-        self._remembered_file.write_text(text + OmegaConf.to_yaml(own), "utf-8")
+        self._remembered_file.write_text(text + said, "utf-8")
 
     @property
     def _remembered_file(self) -> Path:

@@ -1,11 +1,26 @@
 """The errors of ser-kedro. A message is one line: what, where, what to do.
 
-What comes from data is made ``printable`` before it is shown.
+What comes from data is made ``printable`` before it is shown. Secrets in addresses are
+masked in every message.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+# ``scheme://user:SECRET@host`` and ``?token=SECRET``, as presigned addresses have too.
+_PASSWORD = re.compile(r"(://[^/\s:@]*):[^/\s@]+@")
+_QUERY = re.compile(
+    r"([?&][\w-]*(?:token|key|secret|password|credential|signature|sig)=)[^&\s\"']+",
+    re.IGNORECASE,
+)
+MASK = "***"
+
+
+def without_secrets(text: str) -> str:
+    """Return a text in which passwords and keys of addresses are masked."""
+    return _QUERY.sub(rf"\1{MASK}", _PASSWORD.sub(rf"\1:{MASK}@", text))
 
 
 def printable(text: str) -> str:
@@ -18,6 +33,10 @@ def printable(text: str) -> str:
 
 class SerKedroError(Exception):
     """Base of every error that a user can cause or fix; exit code 2."""
+
+    def __init__(self, message: str = "") -> None:
+        """Take the line; what is secret in its addresses is not kept."""
+        super().__init__(without_secrets(message))
 
 
 class ParameterError(SerKedroError):

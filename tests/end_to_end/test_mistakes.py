@@ -130,6 +130,7 @@ def test_parameters(line_of, params, said):
 @pytest.mark.parametrize(
     ("options", "said"),
     [
+        (("--env", ""), ["--env:", "empty"]),
         (("--env", "nosuch"), ["--env nosuch:", "base", "hh_rlhf", "own", "test"]),
         (("--pipelines", "self_evolv"), ["self_evolv:", "did you mean self_evolve?"]),
         (

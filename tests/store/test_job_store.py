@@ -61,6 +61,13 @@ class FillDiskWithWeights(Count):
         raise SafetensorError("I/O error: No space left on device (os error 28)")
 
 
+class FillDiskWithStates(Count):
+    def work(self, workspace):
+        import torch
+
+        torch.save({"state": torch.zeros(1000)}, "/dev/full")
+
+
 class Raise(Count):
     def work(self, workspace):
         raise OSError(errno.EACCES, "no permission")
@@ -277,7 +284,7 @@ def test_the_workspace_is_held_by_one_at_a_time(project, log):
     assert max(most) == 1
 
 
-@pytest.mark.parametrize("kind", [FillDisk, FillDiskWithWeights])
+@pytest.mark.parametrize("kind", [FillDisk, FillDiskWithWeights, FillDiskWithStates])
 def test_a_full_disk_says_what_to_do(project, log, kind):
     with pytest.raises(
         StoreError, match=r"^count .*disk of .*data/store is full; free"

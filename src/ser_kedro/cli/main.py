@@ -72,6 +72,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(function)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         try:
+            _check_env(kwargs.get("env"))
             return function(*args, **kwargs)
         except Exception as error:
             if (line := one_line(error)) is None:
@@ -80,6 +81,12 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             sys.exit(EXIT_CODE)
 
     return wrapper
+
+
+def _check_env(env: str | None) -> None:
+    # Kedro takes an empty name, as of a shell variable without a value, for the base.
+    if env == "":
+        raise ParameterError("--env: the name is empty; leave it out for the base")
 
 
 @click.group(name="ser-kedro")

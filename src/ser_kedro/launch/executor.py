@@ -18,6 +18,8 @@ from ser_kedro.store.references import StoredRef
 
 logger = logging.getLogger(__name__)
 
+# What torch.save says when bytes do not reach the file.
+_TORCH_CANNOT_WRITE = "] . unexpected pos "
 # Of a place that is of another kind, or of another user.
 _IN_THE_WAY = {
     errno.EACCES,
@@ -92,7 +94,8 @@ def _fault_of_store(error: Exception) -> str | None:
         error: Any error of a job.
     """
     # safetensors and torch wrap it in errors of their own.
-    full = os.strerror(errno.ENOSPC) in str(error)
+    said = str(error)
+    full = os.strerror(errno.ENOSPC) in said or _TORCH_CANNOT_WRITE in said
     if full or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
         return (
             f"the disk of {store_root()} is full; free some space and run the same"

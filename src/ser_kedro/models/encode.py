@@ -241,7 +241,7 @@ def ensure_pad_token(
     if unknown := tokens_above(tokenizer, rows):
         raise ModelError(too_large(str(tokenizer.name_or_path), rows, unknown))
     if tokenizer.pad_token is None or tokenizer.pad_token == tokenizer.eos_token:
-        tokenizer.add_special_tokens({"pad_token": "<|pad|>"})
+        tokenizer.add_special_tokens({"pad_token": "<|pad|>"})  # a name  # nosec B105
     needed = max(len(tokenizer), tokenizer.pad_token_id + 1)
     if tokenizer.pad_token_id >= rows:
         # The row is never read. Where it is the same in any case, whatever the seed and

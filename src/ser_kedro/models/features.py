@@ -215,7 +215,8 @@ def _schema(backbone: Path, views: int) -> pa.Schema:
     vector = pa.list_(pa.float32(), width)
     fields = [("pair_id", pa.string()), *((side, vector) for side in _HEAD)]
     if views:
-        hidden = AutoConfig.from_pretrained(backbone).get_text_config().hidden_size
+        config = AutoConfig.from_pretrained(backbone)  # a folder  # nosec B615
+        hidden = config.get_text_config().hidden_size
         # Views are many, and half precision is finer than the differences they show.
         several = pa.list_(pa.float16(), views * hidden)
         fields += [(side, several) for side in _VIEWS]

@@ -212,7 +212,8 @@ def _save(weights: Path, start: Path, params: PpoParams, folder: Path) -> None:
     actor = ActorCritic.load(start, params, reference=False)
     actor.load_trainable(load_file(weights))
     actor.merged().save_pretrained(folder)
-    AutoTokenizer.from_pretrained(start).save_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(start)  # a folder  # nosec B615
+    tokenizer.save_pretrained(folder)
 
 
 def gold_of(world: WorldParams) -> RewardFunction:

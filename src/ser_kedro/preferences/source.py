@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ser_kedro.errors import DataError
+from ser_kedro.errors import DataError, without_secrets
 from ser_kedro.preferences.demo_world.world import WorldParams, draw_pairs
 from ser_kedro.preferences.files.find import (
     FoundFile,
@@ -194,7 +194,7 @@ class PreferenceSource(BaseModel):
         """Return what messages call a part."""
         if self.format == WORLD:
             return f"{WORLD} ({part})"
-        return f"{self._path(part)} ({part})"
+        return without_secrets(f"{self._path(part)} ({part})")
 
     def content(self, part: Part) -> list[str]:
         """Return what stands for the content of a part: hashes, or a revision.

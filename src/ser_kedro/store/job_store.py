@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from ser_kedro.errors import DamageError
+from ser_kedro.errors import DamageError, without_secrets
 from ser_kedro.store import integrity
 from ser_kedro.store.job import Job
 from ser_kedro.store.json_io import write_json
@@ -128,7 +129,8 @@ def commit(
     record = {
         "stage": job.stage,
         "fingerprint": job.fingerprint,
-        "job": job.model_dump(mode="json"),
+        # To be read by people; what it holds is in the fingerprint.
+        "job": json.loads(without_secrets(job.model_dump_json())),
         "outputs": OUTPUTS.dump_python(moved, mode="json"),
     }
     write_json(staging / RESULT, integrity.seal(record, staging))

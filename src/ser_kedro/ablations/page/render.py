@@ -22,7 +22,7 @@ def render(template: str, **values: Any) -> str:
         template: Name of a template in this package.
         **values: What it shows; a name that is missing is an error.
     """
-    environment = Environment(
+    environment = Environment(  # pages are Markdown  # nosec B701
         loader=PackageLoader("ser_kedro.ablations", "page"),
         undefined=StrictUndefined,
         trim_blocks=True,
