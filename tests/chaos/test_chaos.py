@@ -20,18 +20,27 @@ def test_a_run_that_is_killed_ends_like_any_other(tmp_path, capsys):
     assert "3 kills, " in capsys.readouterr().out
 
 
-def test_a_difference_is_found(tmp_path, capsys):
-    """What compares runs must notice a file that is another, and one that is gone."""
-    expected, _ = chaos.undisturbed(new_project(tmp_path / "alone"), SHORT)
-    assert expected.row(expected)[1]
-    name = next(iter(expected.files))
-    for files in ({**expected.files, name: "0" * 64}, {name: expected.files[name]}):
-        other = chaos.Ended(expected.table, files, [], 0, expected.versions)
-        assert not other.row(expected)[1]
-    for left, verified, versions in (
-        (["sft/x.partial"], 0, 1),
-        ([], 2, 1),
-        ([], 0, -1),
-    ):
-        other = chaos.Ended(expected.table, expected.files, left, verified, versions)
-        assert not other.row(expected)[1]
+GOOD = {
+    "table": "| 70.5 |",
+    "files": {"sft/1/model": "ab", "sft/1/log": "cd"},
+    "left": [],
+    "verified": 0,
+    "versions": 4,
+}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"table": "| 70.6 |"},
+        {"files": {"sft/1/model": "ab", "sft/1/log": "ce"}},
+        {"files": {"sft/1/model": "ab"}},
+        {"left": ["sft/2.partial"]},
+        {"verified": 2},
+        {"versions": -1},
+    ],
+)
+def test_a_difference_is_found(change):
+    good = chaos.Ended(**GOOD)
+    assert good.row(good)[1]
+    assert not chaos.Ended(**{**GOOD, **change}).row(good)[1]
