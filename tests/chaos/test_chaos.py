@@ -8,7 +8,6 @@ import random
 import pytest
 
 from benchmarks import chaos
-from benchmarks.reliability import new_project
 
 pytestmark = pytest.mark.end_to_end
 
