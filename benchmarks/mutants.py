@@ -1,0 +1,158 @@
+"""Mutation testing: how many of a random sample of small faults do the tests notice?
+
+Usage: python -m benchmarks.mutants [--sample 60] [--seed 0] [--tool cosmic-ray]
+
+Needs cosmic-ray (`pip install cosmic-ray`, in any environment). Works in a clone of the
+last commit. Of every package in ``PACKAGES`` it draws so many of all the mutants that
+cosmic-ray makes. A mutant meets the test files that import its module, and if these
+pass, all quick tests of its package. Prints a table, and every mutant that survived.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGES = ("self_evolution", "preferences", "store")
+# A union of types is evaluated by nobody.
+SKIPPED = "core/ReplaceBinaryOperator_BitOr_%"
+QUICK = ("-m", "not slow and not end_to_end and not gpu")
+_CONFIG = """\
+[cosmic-ray]
+module-path = "src/ser_kedro/{package}"
+timeout = 600.0
+excluded-modules = []
+test-command = "{python} benchmarks/mutants.py --test"
+[cosmic-ray.distributor]
+name = "local"
+"""
+
+
+def run_tests() -> int:
+    """Run what should notice the mutant that lies in the working tree."""
+    changed = _git("diff", "--name-only", "--", "src").split()
+    (module,) = {Path(file) for file in changed}
+    package = module.relative_to("src/ser_kedro").parts[0]
+    dotted = ".".join(module.with_suffix("").parts[1:])
+    names = re.compile(rf"\b{re.escape(dotted)}\b|{re.escape(_import_of(dotted))}")
+    files = sorted(Path("tests").rglob("test_*.py"))
+    direct = [f for f in files if "end_to_end" not in f.parts and _names(f, names)]
+    for chosen in (direct, [Path("tests") / package]):
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            "-x",
+            *QUICK,
+            *map(str, chosen),
+        ]
+        if chosen and (code := subprocess.run(command, check=False).returncode):
+            # 5: nothing was chosen.
+            if code != 5:
+                return code
+    return 0
+
+
+def _import_of(dotted: str) -> str:
+    parent, _, name = dotted.rpartition(".")
+    return f"from {parent} import {name}"
+
+
+def _names(file: Path, pattern: re.Pattern[str]) -> bool:
+    return bool(pattern.search(file.read_text("utf-8")))
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(
+        ["git", *words], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def draw(session: Path, sample: int, seed: int) -> int:
+    """Keep a random sample of the mutants of a session; return how many there were."""
+    with sqlite3.connect(session) as database:
+        database.execute(
+            "DELETE FROM work_items WHERE job_id IN (SELECT job_id FROM mutation_specs"
+            " WHERE operator_name LIKE ?)",
+            (SKIPPED,),
+        )
+        rows = database.execute("SELECT job_id FROM work_items ORDER BY job_id")
+        places = database.execute(
+            "SELECT job_id FROM mutation_specs WHERE operator_name NOT LIKE ? ORDER BY"
+            " module_path, start_pos_row, start_pos_col, operator_name, occurrence",
+            (SKIPPED,),
+        )
+        # Names of jobs are random; places are not.
+        known = {name for (name,) in rows}
+        jobs = [name for (name,) in places if name in known]
+        kept = set(random.Random(seed).sample(jobs, min(sample, len(jobs))))
+        gone = [(name,) for name in known - kept]
+        for table in ("work_items", "mutation_specs"):
+            database.executemany(f"DELETE FROM {table} WHERE job_id = ?", gone)
+    return len(jobs)
+
+
+def outcomes(session: Path) -> list[tuple[str, str, int, str, str]]:
+    """Return outcome, module, line, operator and change of every mutant."""
+    with sqlite3.connect(session) as database:
+        return database.execute(
+            "SELECT r.test_outcome, m.module_path, m.start_pos_row, m.operator_name,"
+            " r.diff FROM work_results r JOIN mutation_specs m ON r.job_id = m.job_id"
+            " ORDER BY m.module_path, m.start_pos_row"
+        ).fetchall()
+
+
+def main() -> int:
+    """Mutate, test and print; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants")
+    parser.add_argument("--sample", type=int, default=60, help="of each package")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tool", default="cosmic-ray", help="where cosmic-ray is")
+    parser.add_argument("--test", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.test:
+        return run_tests()
+    if shutil.which(given.tool) is None:
+        parser.error(f"{given.tool}: not found; pip install cosmic-ray")
+    print("| package | mutants | tried | noticed | survived |\n|:--|:--|:--|:--|:--|")
+    survivors = []
+    with tempfile.TemporaryDirectory() as folder:
+        clone = Path(folder) / "project"
+        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        for package in PACKAGES:
+            config, session = Path(folder) / "config.toml", Path(folder) / package
+            config.write_text(_CONFIG.format(package=package, python=sys.executable))
+            for words in (("init", config, session), ("exec", config, session)):
+                subprocess.run([given.tool, *map(str, words)], cwd=clone, check=True)
+                if words[0] == "init":
+                    there = draw(session, given.sample, given.seed)
+            found = outcomes(session)
+            count = Counter(outcome.lower().rpartition(".")[2] for outcome, *_ in found)
+            tried, lived = len(found), count["survived"]
+            noticed = f"{tried - lived} ({(tried - lived) / tried:.0%})"
+            print(
+                f"| `{package}` | {there:,} | {tried} | {noticed} | {lived} |",
+                flush=True,
+            )
+            survivors += [row for row in found if "survived" in row[0].lower()]
+    print("\n| survivor | operator | change |\n|:--|:--|:--|")
+    for _, module, line, operator, diff in survivors:
+        place = f"`{Path(module).relative_to('src/ser_kedro')}:{line}`"
+        changed = [x for x in diff.splitlines() if re.match(r"[-+](?![-+])", x)]
+        lines = " → ".join(f"`{x[1:].strip()}`".replace("|", "\\|") for x in changed)
+        print(f"| {place} | {operator.removeprefix('core/')} | {lines} |")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
