@@ -4,13 +4,14 @@ Usage: python -m benchmarks.mutants [--sample 60] [--seed 0] [--tool cosmic-ray]
 
 Needs cosmic-ray (`pip install cosmic-ray`, in any environment). Works in a clone of the
 last commit. Of every package in ``PACKAGES`` it draws so many of all the mutants that
-cosmic-ray makes. A mutant meets the test files that import its module, and if these
-pass, all quick tests of its package. Prints a table, and every mutant that survived.
+cosmic-ray makes. A mutant meets those quick tests of its package that import its module
+and, if these pass, all of them. Prints a table, and every mutant that survived.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import random
 import re
 import shutil
@@ -25,6 +26,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("self_evolution", "preferences", "store")
 # A union of types is evaluated by nobody.
 SKIPPED = "core/ReplaceBinaryOperator_BitOr_%"
+_NOTHING_CHOSEN = 5  # exit code of pytest
 QUICK = ("-m", "not slow and not end_to_end and not gpu")
 _CONFIG = """\
 [cosmic-ray]
@@ -44,22 +46,15 @@ def run_tests() -> int:
     package = module.relative_to("src/ser_kedro").parts[0]
     dotted = ".".join(module.with_suffix("").parts[1:])
     names = re.compile(rf"\b{re.escape(dotted)}\b|{re.escape(_import_of(dotted))}")
-    files = sorted(Path("tests").rglob("test_*.py"))
-    direct = [f for f in files if "end_to_end" not in f.parts and _names(f, names)]
-    for chosen in (direct, [Path("tests") / package]):
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-q",
-            "-x",
-            *QUICK,
-            *map(str, chosen),
-        ]
-        if chosen and (code := subprocess.run(command, check=False).returncode):
-            # 5: nothing was chosen.
-            if code != 5:
-                return code
+    folder = Path("tests") / package
+    direct = [f for f in sorted(folder.rglob("test_*.py")) if _names(f, names)]
+    # Else the installed package, which is that of the first checkout, is tested.
+    env = {**os.environ, "PYTHONPATH": str(Path("src").resolve())}
+    for chosen in (direct, [folder]):
+        words = ["-m", "pytest", "-q", "-x", *QUICK, *map(str, chosen)]
+        done = subprocess.run([sys.executable, *words], env=env, check=False)
+        if done.returncode not in (0, _NOTHING_CHOSEN):
+            return done.returncode
     return 0
 
 
