@@ -59,6 +59,7 @@ committee: smollm2  ## committees of views beside single heads, with SmolLM2
 	  data/01_raw/bigbench_pairs.jsonl.gz
 	for name in sample hh alpaca bigbench; do \
 	  $(RUN) ablations --env experiments/committee_$$name || exit; done
+	$(RUN) label_efficiency --env experiments/committee_shares
 	$(RUN) results --env experiments/docs_smollm2
 
 results: .venv/ready  ## what evidence, efficiency, develop and real gave, into docs/results_tables.md
