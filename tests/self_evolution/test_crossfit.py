@@ -171,9 +171,16 @@ def test_a_committee_is_judged_by_committees_of_the_other_folds(evolution):
     np.testing.assert_allclose(chosen - rejected, np.concatenate(unseen), atol=1e-4)
 
 
-@pytest.mark.parametrize("better", [True, False])
-def test_the_committee_is_kept_where_it_is_better_on_unseen_labels(evolution, better):
-    loop = evolution(labeller="committee", standard_errors=-99 if better else 99)
+@pytest.mark.parametrize(
+    ("standard_errors", "when", "outcome"),
+    [(-99, "if_better", "improved"), (99, "if_better", "no_gain")],
+)
+def test_the_committee_is_kept_where_it_is_better_on_unseen_labels(
+    evolution, standard_errors, when, outcome
+):
+    loop = evolution(
+        labeller="committee", keep_committee=when, standard_errors=standard_errors
+    )
     state = loop.begin(loop.seed_model())
 
     finished = loop.finish(state)
@@ -182,9 +189,9 @@ def test_the_committee_is_kept_where_it_is_better_on_unseen_labels(evolution, be
     status = "co-trained" if record.model.metrics["co_trained"] else "committee"
     assert (record.status, record.loop) == (status, 1)
     assert record.model == loop.judged_committee()
-    assert record.outcome == ("improved" if better else "no_gain")
+    assert record.outcome == outcome
     assert (finished.best, finished.best_loop) == (
-        (record.model, 1) if better else (state.best, 0)
+        (record.model, 1) if outcome == "improved" else (state.best, 0)
     )
     assert record.difference is not None and record.standard_error > 0
 
@@ -201,7 +208,9 @@ def test_a_committee_that_learned_from_the_pool_is_told_from_one_that_did_not(
     assert found == ["committee", "co-trained"]
 
 
-@pytest.mark.parametrize("changes", [{"keep_committee": False}, {"labeller": "model"}])
+@pytest.mark.parametrize(
+    "changes", [{"keep_committee": "never"}, {"labeller": "model"}]
+)
 def test_it_is_no_candidate_where_it_is_not_wanted(evolution, changes):
     loop = evolution(**{"labeller": "committee", **changes})
     state = loop.begin(loop.seed_model())

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from ser_kedro.self_evolution.params import EvolutionParams
-from ser_kedro.self_evolution.progress import Outcome, compare, has_collapsed, judge
+from ser_kedro.self_evolution.progress import (
+    Comparison,
+    Outcome,
+    compare,
+    has_collapsed,
+    judge,
+    judge_committee,
+)
 
 PARAMS = EvolutionParams(patience=2, standard_errors=1.0, collapse_standard_errors=2.0)
 REWARDS = np.array([0.5, -0.5, 1.0, 0.0])
@@ -92,3 +99,23 @@ def test_collapsed_is_decided_before_converged():
 
 def test_collapsed_rewards_are_decided_before_improved():
     assert outcome(9.0, rewards=np.zeros(4)) is Outcome.COLLAPSED
+
+
+@pytest.mark.parametrize(
+    ("when", "difference", "expected"),
+    [
+        ("unless_worse", 1.5, Outcome.IMPROVED),
+        ("unless_worse", 0.5, Outcome.NOT_WORSE),
+        ("unless_worse", -0.5, Outcome.NOT_WORSE),
+        ("unless_worse", -1.5, Outcome.NO_GAIN),
+        ("if_better", 1.5, Outcome.IMPROVED),
+        ("if_better", 0.5, Outcome.NO_GAIN),
+        ("if_better", -0.5, Outcome.NO_GAIN),
+    ],
+)
+def test_a_committee_is_kept_by_evidence_against_it_or_for_it(
+    when, difference, expected
+):
+    params = PARAMS.model_copy(update={"keep_committee": when})
+    comparison = Comparison(difference=difference, standard_error=1.0)
+    assert judge_committee(comparison, params) is expected

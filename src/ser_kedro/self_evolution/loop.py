@@ -18,7 +18,13 @@ from ser_kedro.self_evolution.crossfit import (
     judged_unseen,
 )
 from ser_kedro.self_evolution.params import EvolutionParams
-from ser_kedro.self_evolution.progress import Outcome, compare, has_collapsed, judge
+from ser_kedro.self_evolution.progress import (
+    Outcome,
+    compare,
+    has_collapsed,
+    judge,
+    judge_committee,
+)
 from ser_kedro.self_evolution.refit import RefitJob
 from ser_kedro.self_evolution.selection import SelectJob
 from ser_kedro.self_evolution.state import (
@@ -372,10 +378,11 @@ class EvolutionLoop:
     def finish(self, state: EvolutionState) -> EvolutionState:
         """Return the state with the model that is kept in the end.
 
-        The committee that labelled is a candidate as well, by the rule that compares
-        loops, and gets a record of its own.
+        The committee that labelled is a candidate as well, and gets a record of its
+        own.
         """
-        if self.params.labeller == "committee" and self.params.keep_committee:
+        wanted = self.params.keep_committee != "never"
+        if self.params.labeller == "committee" and wanted:
             state = self._consider(state, self.judged_committee())
         return self.refit(state) if self.params.refit else state
 
@@ -383,16 +390,16 @@ class EvolutionLoop:
         comparison = compare(
             _validation_losses(state.best), _validation_losses(committee)
         )
-        better = comparison.favours_new(self.params.standard_errors)
+        outcome = judge_committee(comparison, self.params)
         record = after_loops(
             state,
             CO_TRAINED if committee.metrics.get("co_trained") else COMMITTEE,
-            Outcome.IMPROVED if better else Outcome.NO_GAIN,
+            outcome,
             committee,
             difference=comparison.difference,
             standard_error=comparison.standard_error,
         )
-        return keep(state, record) if better else add(state, record)
+        return add(state, record) if outcome is Outcome.NO_GAIN else keep(state, record)
 
     def compared(self, state: EvolutionState) -> EvolutionState:
         """Return the state with a model of all human labels beside, not evolved.

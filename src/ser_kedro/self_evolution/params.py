@@ -65,8 +65,10 @@ class EvolutionParams(SelectionParams):
         labeller: Who labels the pool: the last loop's reward ``model`` (paper), or a
             ``committee`` of views of the start model, fitted on the human labels.
         committee: How that committee is fitted, and whether it learns from the pool.
-        keep_committee: Keep the committee itself where it is better on unseen labels
-            than every loop's model; only our own code scores with it.
+        keep_committee: When the committee itself is kept, with which only our own code
+            scores: ``unless_worse`` on unseen labels than the best loop's model, by
+            more than one standard error; ``if_better``, by the rule that compares
+            loops; or ``never``.
         memory: Earlier selections to train on too: the ``previous`` loop's,
             ``D_n ∪ D_(n-1)`` (paper), ``all`` of them, or ``none``.
         keep_seed_labels: Train on the human labels in every loop.
@@ -94,7 +96,7 @@ class EvolutionParams(SelectionParams):
 
     labeller: Literal["model", "committee"] = "model"
     committee: CommitteeParams = CommitteeParams()
-    keep_committee: bool = True
+    keep_committee: Literal["never", "if_better", "unless_worse"] = "unless_worse"
     memory: Literal["none", "previous", "all"] = "previous"
     keep_seed_labels: bool = True
     start: Literal["previous", "seed", "sft"] = "sft"

@@ -13,6 +13,8 @@ from ser_kedro.self_evolution.params import EvolutionParams
 Floats = NDArray[np.float64]
 # Rewards closer together than this tell nothing apart.
 _CONSTANT = 1e-6
+# Standard errors below which a committee counts as no worse.
+_WORSE = 1.0
 
 
 class Outcome(StrEnum):
@@ -22,6 +24,7 @@ class Outcome(StrEnum):
     COLLAPSED = "collapsed"
     NO_CONFIDENT_PAIRS = "no_confident_pairs"
     IMPROVED = "improved"
+    NOT_WORSE = "not_worse"
     NO_GAIN = "no_gain"
     CONVERGED = "converged"
 
@@ -95,4 +98,24 @@ def judge(
         return Outcome.IMPROVED
     if without_gain + 1 >= params.patience:
         return Outcome.CONVERGED
+    return Outcome.NO_GAIN
+
+
+def judge_committee(comparison: Comparison, params: EvolutionParams) -> Outcome:
+    """Decide whether a committee is kept in the place of the best loop's model.
+
+    Few labels cannot tell how good a model is that learned from others of their draw,
+    but for large differences: cross-validation says how good such models are on average
+    (Hastie et al., 2009, section 7.12). Committees are better on average
+    (docs/results.md), so ``unless_worse`` asks for evidence against one.
+
+    Args:
+        comparison: Of the best loop's model, and the committee as the newer one.
+        params: ``keep_committee``, and the standard errors of a gain.
+    """
+    if comparison.favours_new(params.standard_errors):
+        return Outcome.IMPROVED
+    worse = comparison.favours_best(_WORSE)
+    if params.keep_committee == "unless_worse" and not worse:
+        return Outcome.NOT_WORSE
     return Outcome.NO_GAIN

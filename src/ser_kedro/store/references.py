@@ -171,7 +171,7 @@ class ModelRef(Reference):
             raise StoreError(
                 f"{self.path}: a committee of views is no transformers model; score"
                 " with ser_kedro.models.load_scorer.load_scorer, or keep a model with"
-                " self_evolve.keep_committee=false"
+                " self_evolve.keep_committee=never"
             )
 
         auto = {
