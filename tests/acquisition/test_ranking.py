@@ -104,20 +104,26 @@ def test_without_an_embedding_the_highest_scores_are_taken(pool, count, share):
 def test_pairs_are_spread_among_the_highest_scores(embedded, count, share):
     (scores, groups, order), embed = embedded
     found = rank(scores, groups, order, count=count, random_share=share, embed=embed)
-    chosen = found.rows[~found.random]
-    wanted = len(chosen)
-    if embed is not None:
-        wanted *= CANDIDATES
-    best = rank(
-        np.where(np.isin(groups, groups[found.rows[found.random]]), -1, scores),
-        groups,
-        order,
-        count=wanted or 1,
-        random_share=0.0,
-    )
+    drawn, chosen = found.rows[found.random], found.rows[~found.random]
+    candidates = len(chosen) * (CANDIDATES if embed else 1)
+    left = np.where(np.isin(groups, groups[drawn]), -1, scores)
+    best = rank(left, groups, order, count=max(1, candidates), random_share=0.0)
     assert set(chosen) <= set(best.rows)
-    if len(chosen) and not found.random.any():
+    if len(chosen) and not len(drawn):
         assert chosen[0] == best.rows[0]
+
+
+def test_a_pair_with_a_low_score_is_not_asked_for_however_far_it_lies():
+    line = np.arange(20.0)[:, None]
+    found = rank(
+        -np.arange(20.0),
+        np.arange(20),
+        np.arange(20),
+        count=2,
+        random_share=0.0,
+        embed=lambda numbers: csr_array(line[numbers]),
+    )
+    assert found.rows.tolist() == [0, 2 * CANDIDATES - 1]
 
 
 @few

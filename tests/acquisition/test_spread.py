@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_array
@@ -45,11 +45,10 @@ def test_covers_at_most_twice_as_badly_as_the_best(grid, count):
 
 
 @few
-@given(grids(10), st.integers(2, 4), st.floats(0, 1), st.randoms())
+@given(grids(10), st.integers(2, 4), st.floats(0, 0.5), st.randoms())
 def test_requests_of_equal_scores_cover_as_well(grid, count, share, random):
     points, _ = grid
     size = len(points)
-    assert size <= CANDIDATES * 2
     order = np.array(random.sample(range(size), size))
     found = rank(
         np.zeros(size),
@@ -60,12 +59,12 @@ def test_requests_of_equal_scores_cover_as_well(grid, count, share, random):
         embed=lambda numbers: csr_array(points[numbers]),
     )
     drawn, chosen = found.rows[found.random], found.rows[~found.random]
+    assume(size <= CANDIDATES * len(chosen))  # so that all are candidates
     rest = sorted(set(range(size)) - set(drawn))
-    if size <= CANDIDATES * len(chosen):
-        best = min(
-            radius(points, [*drawn, *more]) for more in combinations(rest, len(chosen))
-        )
-        assert radius(points, found.rows) <= 2 * best + 1e-9
+    best = min(
+        radius(points, [*drawn, *more]) for more in combinations(rest, len(chosen))
+    )
+    assert radius(points, found.rows) <= 2 * best + 1e-9
 
 
 @few
@@ -104,6 +103,13 @@ def test_ties_are_broken_by_the_given_order():
     assert k_center(csr_array(np.array(corners, float)), 5).tolist() == [0, 3, 1, 2, 4]
 
 
+def test_rounding_does_not_tell_copies_apart():
+    texts = [f"{'what is ' * n}{n} {n**5 * 7919}" for n in range(3, 33)]
+    chosen = k_center(embed(texts * 2), 60)
+    assert len(set(chosen[:30] % 30)) == 30
+    assert chosen[30:].tolist() == list(range(30, 60))
+
+
 def test_the_farthest_from_what_is_known_comes_first():
     line = csr_array(np.array([[0.0], [5.0], [2.0], [9.0]]))
     assert k_center(line, 2, known=1).tolist() == [3, 1]
@@ -119,19 +125,24 @@ def test_embeddings_are_of_length_one(texts):
 
 
 @few
-@given(st.lists(words, min_size=2, max_size=6), st.randoms())
-def test_copies_but_for_case_space_and_order_are_taken_last(texts, random):
+@given(st.lists(words, min_size=1, max_size=6), st.randoms())
+def test_case_space_and_the_order_of_words_make_no_difference(texts, random):
     pieces = [text.split() for text in texts]
     copies = [" \n ".join(random.sample(each, len(each))).upper() for each in pieces]
-    different = {tuple(sorted(each)) for each in pieces}
-    embeddings = embed(texts + copies)
-    first = k_center(embeddings, len(different)).tolist()
-    found = {tuple(sorted((texts + copies)[row].lower().split())) for row in first}
-    assert found == different
+    embeddings = embed([*texts, *copies, "something else"])
+    size = len(texts)
+    difference = embeddings[:size] - embeddings[size : 2 * size]
+    assert abs(difference).max() == pytest.approx(0)
+    assert k_center(embeddings, 1, known=size).tolist() == [2 * size]
 
 
-def test_what_all_texts_share_counts_little():
-    shared = "please answer this question in one sentence: "
-    texts = [f"{shared}{word}" for word in ("giraffe", "telescope", "giraffes")]
-    same = embed(texts) @ embed(texts).T
-    assert same[0, 1] < 0.75 < same[0, 2] + 0.05
+def test_what_all_texts_share_counts_less():
+    words = ("giraffe", "telescope", "mountain", "bicycle", "orchestra")
+    shared = [f"please answer this question: {word}" for word in words]
+    alone = [*shared[:2], *words[2:]]
+
+    def similarity(texts):
+        embeddings = embed(texts)
+        return (embeddings[[0]] @ embeddings[[1]].T).toarray().item()
+
+    assert similarity(shared) < similarity(alone) < 1

@@ -14,7 +14,8 @@ from ser_kedro.acquisition.spread import k_center
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-# Among how many times the pairs that are wanted k-centre chooses.
+# k-centre chooses among so many times the pairs that are wanted. A larger number gives
+# pairs that differ more, and score less.
 CANDIDATES = 5
 
 Numbers = NDArray[np.int64]

@@ -68,12 +68,7 @@ class RequestJob(Job[RequestOutputs]):
     """
 
     stage: ClassVar[str] = "label_requests"
-    libraries: ClassVar[tuple[str, ...]] = (
-        "numpy",
-        "pyarrow",
-        "scikit-learn",
-        "scipy",
-    )
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "pyarrow", "scikit-learn", "scipy")
 
     pairs: TableRef
     scores: tuple[TableRef, ...]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from scipy.sparse import csr_array
 
-# Squared distances are told apart to so many digits; copies differ by rounding alone.
+# Decimals of squared distances: rounding errors must not tell copies apart.
 _DIGITS = 12
 
 
