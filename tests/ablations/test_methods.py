@@ -521,6 +521,27 @@ def test_more_labels_are_asked_for_by_choice_or_at_random(small_committee):
     assert committee.model.metrics["labels"] == committee.labels == chosen.labels
 
 
+def test_as_many_labels_are_asked_for_of_pairs_that_differ(
+    small_committee, table, train_rows, everyone
+):
+    few = {"labeled_pairs": table("few", train_rows[:8], LABELED)}
+    loop = replace(small_committee, data=small_committee.data.model_copy(update=few))
+    unsure, spread = (run_method(name, loop) for name in ("active", "active_spread"))
+
+    asked = {}
+    for each in finished("label_requests"):
+        made = read_json(each / RESULT)
+        requests = TableRef(**made["outputs"]["label_requests"])
+        asked[made["job"]["params"]["spread"]] = pairs_of(requests)
+    one, two = asked.pop("none"), asked.pop("k_center")
+    assert not asked and len(one) == len(two) == 20
+    assert one[0] == two[0] and set(one) != set(two)
+    assert spread.labels == unsure.labels == 40
+    labels = trained_on(spread.model)
+    assert len(labels) == 40
+    assert [labels[pair] for pair in two] == [everyone[pair] for pair in two]
+
+
 def test_the_seed_ensemble_is_a_mean_of_models_on_every_label(loop):
     # Heads have no weights to average.
     whole = REWARD.model_copy(update={"trainable": "full", "epochs": 1})

@@ -5,8 +5,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from scipy.sparse import csr_array
 
-from ser_kedro.acquisition.ranking import disagreement_scores, margin_scores, rank
+from ser_kedro.acquisition.ranking import (
+    CANDIDATES,
+    disagreement_scores,
+    margin_scores,
+    rank,
+)
 
 few = settings(max_examples=40)
 probability = st.floats(0, 1)
@@ -28,11 +34,24 @@ def pools(draw):
 counts, shares = st.integers(1, 50), st.floats(0, 1)
 
 
+@st.composite
+def points(draw, size):
+    """Points on a small grid, many of them copies, as a function of their numbers."""
+    grid = draw(arrays(np.int64, (size, 2), elements=st.integers(0, 4)))
+    return lambda numbers: csr_array(grid[numbers].astype(float))
+
+
+@st.composite
+def embedded_pools(draw):
+    pool = draw(pools())
+    return pool, draw(st.none() | points(len(pool[0])))
+
+
 @few
-@given(pools(), counts, shares)
-def test_one_pair_of_each_group_until_there_are_enough(pool, count, share):
-    scores, groups, order = pool
-    found = rank(scores, groups, order, count=count, random_share=share)
+@given(embedded_pools(), counts, shares)
+def test_one_pair_of_each_group_until_there_are_enough(embedded, count, share):
+    (scores, groups, order), embed = embedded
+    found = rank(scores, groups, order, count=count, random_share=share, embed=embed)
     taken = groups[found.rows]
     assert len(set(taken)) == len(taken) == min(count, len(set(groups)))
     assert found.random.sum() == round(share * len(taken))
@@ -54,6 +73,60 @@ def test_the_random_ones_depend_on_no_score(pool, count, share):
 
 
 @few
+@given(embedded_pools(), counts, shares)
+def test_the_random_ones_depend_on_no_embedding(embedded, count, share):
+    pool, embed = embedded
+    found, other = (
+        rank(*pool, count=count, random_share=share, embed=each)
+        for each in (embed, None)
+    )
+    assert found.random.tolist() == other.random.tolist()
+    assert found.rows[found.random].tolist() == other.rows[other.random].tolist()
+
+
+@few
+@given(pools(), counts, shares)
+def test_without_an_embedding_the_highest_scores_are_taken(pool, count, share):
+    scores, groups, order = pool
+    found = rank(scores, groups, order, count=count, random_share=share)
+    taken = set(groups[found.rows[found.random]])
+    expected = []
+    for row in sorted(order, key=lambda row: -scores[row]):  # stable, so ties by order
+        if groups[row] not in taken:
+            expected.append(row)
+            taken.add(groups[row])
+    chosen = found.rows[~found.random]
+    assert chosen.tolist() == expected[: len(chosen)]
+
+
+@few
+@given(embedded_pools(), counts, shares)
+def test_pairs_are_spread_among_the_highest_scores(embedded, count, share):
+    (scores, groups, order), embed = embedded
+    found = rank(scores, groups, order, count=count, random_share=share, embed=embed)
+    drawn, chosen = found.rows[found.random], found.rows[~found.random]
+    candidates = len(chosen) * (CANDIDATES if embed else 1)
+    left = np.where(np.isin(groups, groups[drawn]), -1, scores)
+    best = rank(left, groups, order, count=max(1, candidates), random_share=0.0)
+    assert set(chosen) <= set(best.rows)
+    if len(chosen) and not len(drawn):
+        assert chosen[0] == best.rows[0]
+
+
+def test_a_pair_with_a_low_score_is_not_asked_for_however_far_it_lies():
+    line = np.arange(20.0)[:, None]
+    found = rank(
+        -np.arange(20.0),
+        np.arange(20),
+        np.arange(20),
+        count=2,
+        random_share=0.0,
+        embed=lambda numbers: csr_array(line[numbers]),
+    )
+    assert found.rows.tolist() == [0, 2 * CANDIDATES - 1]
+
+
+@few
 @given(pools(), counts, shares)
 def test_no_pair_that_is_left_would_have_been_better(pool, count, share):
     scores, groups, order = pool
@@ -66,14 +139,19 @@ def test_no_pair_that_is_left_would_have_been_better(pool, count, share):
 
 
 @few
-@given(pools(), counts, shares, st.data())
-def test_the_order_of_the_table_does_not_matter(pool, count, share, data):
-    scores, groups, order = pool
+@given(embedded_pools(), counts, shares, st.data())
+def test_the_order_of_the_table_does_not_matter(embedded, count, share, data):
+    (scores, groups, order), embed = embedded
     moved = np.array(data.draw(st.permutations(range(len(scores)))), np.int64)
     place = np.argsort(moved)
-    found = rank(scores, groups, order, count=count, random_share=share)
+    found = rank(scores, groups, order, count=count, random_share=share, embed=embed)
     other = rank(
-        scores[moved], groups[moved], place[order], count=count, random_share=share
+        scores[moved],
+        groups[moved],
+        place[order],
+        count=count,
+        random_share=share,
+        embed=embed and (lambda numbers: embed(moved[numbers])),
     )
     assert moved[other.rows].tolist() == found.rows.tolist()
 

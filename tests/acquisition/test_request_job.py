@@ -1,6 +1,7 @@
 """The table of label requests, from tables of scores."""
 
 import math
+from functools import partial
 
 import pytest
 
@@ -9,6 +10,7 @@ from ser_kedro.acquisition.request_job import REQUESTS, RequestJob
 from ser_kedro.errors import ParameterError
 from ser_kedro.launch.executor import run
 from ser_kedro.models.calibration import Calibration
+from ser_kedro.preferences.schema import UNLABELED
 from ser_kedro.store.tables import read_table
 
 MARGINS = [4.0, 0.5, -3.0, -0.1, 2.0, 1.0]
@@ -16,7 +18,7 @@ MARGINS = [4.0, 0.5, -3.0, -0.1, 2.0, 1.0]
 
 @pytest.fixture
 def ask(pool, scores):
-    def make(*voters, temperature=1.0, seed=0, **params):
+    def make(*voters, temperature=1.0, seed=0, pool=pool, **params):
         job = RequestJob(
             pairs=pool,
             scores=tuple(scores(f"s{n}", each) for n, each in enumerate(voters)),
@@ -58,6 +60,31 @@ def test_what_voters_disagree_about(ask):
 def test_disagreement_needs_two(ask):
     with pytest.raises(ParameterError, match=r"by=disagreement: .*reward.voters=3"):
         ask(MARGINS, by="disagreement")
+
+
+def test_no_copy_where_pairs_are_spread(ask, table, pool_rows):
+    """The pair that is nearly as undecided says the same, the answers swapped."""
+    copied = {
+        "prompt": pool_rows[3]["prompt"],
+        "response_a": pool_rows[3]["response_b"].upper(),
+        "response_b": pool_rows[3]["response_a"],
+    }
+    pool = table(
+        "copied", [*pool_rows[:1], pool_rows[1] | copied, *pool_rows[2:]], UNLABELED
+    )
+    asked = partial(ask, MARGINS, pool=pool, one_per_prompt=False)
+    assert numbers(asked(count=2)) == [3, 1]
+    spread = numbers(asked(count=2, spread="k_center"))
+    assert spread[0] == 3 and spread[1] != 1
+    everything = numbers(asked(spread="k_center"))
+    assert everything[-1] == 1 and sorted(everything) == list(range(6))
+
+
+def test_one_of_each_prompt_where_pairs_are_spread(ask, pool_rows):
+    asked = ask(MARGINS, spread="k_center", count=5)
+    groups = asked["group"].to_pylist()
+    assert len(groups) == len({row["group"] for row in pool_rows})
+    assert len(set(groups)) == len(groups)
 
 
 @pytest.mark.parametrize("by", ["margin", "random"])

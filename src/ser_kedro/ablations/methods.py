@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from ser_kedro.ablations.control_loop import ControlLoop
 from ser_kedro.ablations.oracle_labels import (
@@ -199,34 +199,39 @@ def full_committee(loop: ControlLoop) -> MethodResult:
 
 def active(loop: ControlLoop) -> MethodResult:
     """Ask for as many labels again, of the pairs that the committee is unsure of."""
-    return _asked(loop, "margin")
+    return _asked(loop, by="margin")
+
+
+def active_spread(loop: ControlLoop) -> MethodResult:
+    """Ask for as many labels again, of unsure pairs whose texts differ."""
+    return _asked(loop, by="margin", spread="k_center")
 
 
 def at_random(loop: ControlLoop) -> MethodResult:
     """Ask for as many labels again, of pairs that are drawn at random."""
-    return _asked(loop, "random")
+    return _asked(loop, by="random")
 
 
 def active_committee(loop: ControlLoop) -> MethodResult:
     """Fit the committee on its own labels and those that it asked for, and the pool."""
-    new = _answers(loop, "margin")
+    new = _answers(loop, by="margin")
     model = loop.committee(loop.data.validation_pairs, new)
     return MethodResult(model, _labels(loop) + new.rows)
 
 
-def _asked(loop: ControlLoop, by: Literal["margin", "random"]) -> MethodResult:
+def _asked(loop: ControlLoop, **how: Any) -> MethodResult:
     human = (loop.data.labeled_pairs, loop.data.validation_pairs)
-    new = _answers(loop, by)
+    new = _answers(loop, **how)
     return MethodResult(loop.train(*human, new), _labels(loop) + new.rows)
 
 
-def _answers(loop: ControlLoop, by: Literal["margin", "random"]) -> TableRef:
+def _answers(loop: ControlLoop, **how: Any) -> TableRef:
     """Return true labels of as many pairs of the pool again, that a committee asks."""
     asker = loop.committee(loop.data.validation_pairs, co_training="never")
     asked = label_requests(
         loop.data.unlabeled_pairs,
         asker,
-        AcquisitionParams(by=by, count=_labels(loop), random_share=0.0),
+        AcquisitionParams(count=_labels(loop), random_share=0.0, **how),
         loop.reward.scoring,
         loop.seed,
         loop.launcher,
@@ -291,6 +296,7 @@ CONTROLS: dict[str, Callable[[ControlLoop], MethodResult]] = {
     "full": full,
     "full_committee": full_committee,
     "active": active,
+    "active_spread": active_spread,
     "active_committee": active_committee,
     "at_random": at_random,
 }

@@ -19,6 +19,8 @@ class AcquisitionParams(BaseModel):
             [0, 1]. What is estimated on them alone is not biased by the choice.
         one_per_prompt: Take one pair at most of each prompt group: of prompts that are
             the same or near copies (``data_split.near_copy_threshold``).
+        spread: ``none`` takes the best-scored pairs; ``k_center`` takes, among five
+            times as many of these, pairs whose texts differ. Random ones stay as drawn.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,6 +29,7 @@ class AcquisitionParams(BaseModel):
     count: int = Field(200, ge=1)
     random_share: float = Field(0.2, ge=0, le=1)
     one_per_prompt: bool = True
+    spread: Literal["none", "k_center"] = "none"
 
     @property
     def share(self) -> float:

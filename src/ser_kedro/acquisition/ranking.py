@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+from ser_kedro.acquisition.spread import k_center
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
+
+# k-centre chooses among so many times the pairs that are wanted. A larger number gives
+# pairs that differ more, and score less.
+CANDIDATES = 5
 
 Numbers = NDArray[np.int64]
 Values = NDArray[np.float64]
@@ -58,13 +69,23 @@ def _entropy(probabilities: Values) -> Values:
 
 
 def rank(
-    scores: Values, groups: Numbers, order: Numbers, *, count: int, random_share: float
+    scores: Values,
+    groups: Numbers,
+    order: Numbers,
+    *,
+    count: int,
+    random_share: float,
+    embed: Callable[[Numbers], csr_array] | None = None,
 ) -> Ranking:
     """Choose pairs, one of each group, and put them in order.
 
     First the random ones are drawn from all pairs; then the others are taken from the
     rest, the highest scores first. The random ones are spread evenly over the result,
     so that whoever stops early has about the same share of them.
+
+    With ``embed`` the others are chosen by greedy k-centre, and in its order, among
+    ``CANDIDATES`` times as many of the highest scores. The random ones are its first
+    centres; without any, it starts from the highest score.
 
     Args:
         scores: What is preferred, higher first, shape ``(n,)``.
@@ -73,16 +94,23 @@ def rank(
             ones and breaks ties.
         count: Pairs at most.
         random_share: Share of the result that is random, in [0, 1].
+        embed: Embeds the pairs of some numbers, shape ``(m,)``, at least one; a matrix
+            of shape ``(m, width)``.
     """
     drawn = _first_of_each(order, groups)
     total = min(count, len(drawn))
     drawn = drawn[: round(random_share * total)]
     rest = order[~np.isin(groups[order], groups[drawn])]
     best = _first_of_each(rest[np.argsort(-scores[rest], kind="stable")], groups)
+    wanted = total - len(drawn)
+    if embed is not None and wanted:
+        candidates = best[: CANDIDATES * wanted]
+        embeddings = embed(np.concatenate([drawn, candidates]))
+        best = candidates[k_center(embeddings, wanted, len(drawn)) - len(drawn)]
     random = np.zeros(total, bool)
-    random[_spread(len(drawn), total)] = True
+    random[_evenly(len(drawn), total)] = True
     rows = np.empty(total, np.int64)
-    rows[random], rows[~random] = drawn, best[: total - len(drawn)]
+    rows[random], rows[~random] = drawn, best[:wanted]
     return Ranking(rows, random)
 
 
@@ -92,6 +120,6 @@ def _first_of_each(order: Numbers, groups: Numbers) -> Numbers:
     return order[np.sort(first)]
 
 
-def _spread(count: int, total: int) -> Numbers:
+def _evenly(count: int, total: int) -> Numbers:
     """Return ``count`` different places below ``total``, evenly apart."""
     return ((np.arange(count) + 0.5) * total / max(1, count)).astype(np.int64)

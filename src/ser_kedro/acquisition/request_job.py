@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import ClassVar, TypedDict
+from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +19,7 @@ from ser_kedro.acquisition.ranking import (
     no_scores,
     rank,
 )
+from ser_kedro.acquisition.spread import embed
 from ser_kedro.errors import ParameterError
 from ser_kedro.models.calibration import Calibration
 from ser_kedro.preferences.keyed import shuffled
@@ -25,6 +27,9 @@ from ser_kedro.preferences.schema import UNLABELED
 from ser_kedro.store.job import Job
 from ser_kedro.store.references import TableRef
 from ser_kedro.store.tables import Rows, read_table, reorder, write_table
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 # The mean probability that response_a is the better one, what the pair was chosen by,
 # whether it was drawn at random instead, and its place, from 1.
@@ -63,7 +68,7 @@ class RequestJob(Job[RequestOutputs]):
     """
 
     stage: ClassVar[str] = "label_requests"
-    libraries: ClassVar[tuple[str, ...]] = ("numpy", "pyarrow", "scipy")
+    libraries: ClassVar[tuple[str, ...]] = ("numpy", "pyarrow", "scikit-learn", "scipy")
 
     pairs: TableRef
     scores: tuple[TableRef, ...]
@@ -86,12 +91,14 @@ class RequestJob(Job[RequestOutputs]):
         probabilities = np.stack([_pair_probabilities(*voter) for voter in voters])
         scores = _SCORES[self.params.by](probabilities)
         pairs, rows = read_table(self.pairs), tables[0]["row"].to_numpy()
+        spread = self.params.spread == "k_center"
         ranking = rank(
             scores,
             self._groups(pairs, rows),
             shuffled(_texts(pairs, rows, "pair_id"), seed=self.seed, table="requests"),
             count=self.params.count,
             random_share=self.params.share,
+            embed=partial(_embed, pairs, rows) if spread else None,
         )
         requests = _requests(pairs, rows, ranking, probabilities.mean(0), scores)
         metrics = {"random": int(ranking.random.sum())}
@@ -128,6 +135,17 @@ def _pair_probabilities(scores: pa.Table, calibration: Calibration) -> Values:
 def _texts(pairs: pa.Table, rows: np.ndarray, name: str) -> list[str]:
     batches = reorder(pairs.select([name]), rows)
     return [value for batch in batches for value in batch[name].to_pylist()]
+
+
+def _embed(pairs: pa.Table, rows: np.ndarray, numbers: np.ndarray) -> csr_array:
+    columns = pairs.select(["prompt", "response_a", "response_b"])
+    taken = Rows(columns).take(rows[numbers]).to_pylist()
+    return embed([_joined(**row) for row in taken])
+
+
+def _joined(prompt: list[dict[str, str]], response_a: str, response_b: str) -> str:
+    turns = [turn["content"] for turn in prompt]
+    return "\n".join([*turns, response_a, response_b])
 
 
 def _requests(
