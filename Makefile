@@ -52,8 +52,10 @@ real: .venv/ready  ## the same on the real pairs of ../shared/data, with a froze
 	$(MAKE) results
 
 committee: smollm2  ## committees of views beside single heads, with SmolLM2
-	gunzip -c ../shared/data/alpaca_eval_v1_train.jsonl.gz | awk 'NR % 3 == 1' \
-	  | gzip -n > data/01_raw/alpaca_third.jsonl.gz
+	gunzip -c ../shared/data/alpaca_eval_v1_train.jsonl.gz | awk 'NR % 6 == 1' \
+	  | gzip -n > data/01_raw/alpaca_train.jsonl.gz
+	gunzip -c ../shared/data/alpaca_eval_v1_test.jsonl.gz | awk 'NR % 3 == 1' \
+	  | gzip -n > data/01_raw/alpaca_test.jsonl.gz
 	$(BIN)/pip download --quiet --no-deps --no-binary bigbench --dest data/01_raw bigbench==1.0.0
 	$(BIN)/python -m benchmarks.bigbench_pairs data/01_raw/bigbench-1.0.0.tar.gz \
 	  data/01_raw/bigbench_pairs.jsonl.gz
