@@ -2,7 +2,13 @@ import numpy as np
 import pytest
 
 from ser_kedro.self_evolution.params import EvolutionParams
-from ser_kedro.self_evolution.progress import Outcome, compare, has_collapsed, judge
+from ser_kedro.self_evolution.progress import (
+    Outcome,
+    compare,
+    has_collapsed,
+    judge,
+    judge_untrained,
+)
 
 PARAMS = EvolutionParams(patience=2, standard_errors=1.0, collapse_standard_errors=2.0)
 REWARDS = np.array([0.5, -0.5, 1.0, 0.0])
@@ -92,3 +98,16 @@ def test_collapsed_is_decided_before_converged():
 
 def test_collapsed_rewards_are_decided_before_improved():
     assert outcome(9.0, rewards=np.zeros(4)) is Outcome.COLLAPSED
+
+
+@pytest.mark.parametrize(
+    ("rewards", "pool", "outcome"),
+    [
+        (REWARDS, 1, Outcome.NO_CONFIDENT_PAIRS),
+        (REWARDS, 0, Outcome.POOL_EMPTY),
+        (np.zeros(4), 1, Outcome.COLLAPSED),
+        (np.zeros(4), 0, Outcome.COLLAPSED),
+    ],
+)
+def test_why_a_loop_trained_nothing(rewards, pool, outcome):
+    assert judge_untrained(rewards, pool) is outcome

@@ -18,7 +18,7 @@ from ser_kedro.self_evolution.crossfit import (
     judged_unseen,
 )
 from ser_kedro.self_evolution.params import EvolutionParams
-from ser_kedro.self_evolution.progress import Outcome, compare, has_collapsed, judge
+from ser_kedro.self_evolution.progress import Outcome, compare, judge, judge_untrained
 from ser_kedro.self_evolution.refit import RefitJob
 from ser_kedro.self_evolution.selection import SelectJob
 from ser_kedro.self_evolution.state import (
@@ -340,9 +340,7 @@ class EvolutionLoop:
         rewards = np.concatenate(validation_rewards(model))
         comparison = None
         if not trained:
-            # A model that ranks nothing selects nothing: the first says why.
-            collapsed = has_collapsed(rewards)
-            outcome = Outcome.COLLAPSED if collapsed else Outcome.NO_CONFIDENT_PAIRS
+            outcome = judge_untrained(rewards, state.pool_left)
         else:
             best, new = _validation_losses(state.best), _validation_losses(model)
             comparison = compare(best, new)
