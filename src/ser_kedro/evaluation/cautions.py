@@ -87,9 +87,9 @@ def odd_rewards(test_scores: TestScores, shown: Mapping[int, str]) -> list[str]:
             )
         elif gap > CERTAIN:
             found.append(
-                f"Mind: the rewards of {name} differ by {gap:,.0f} within half of the"
-                f" pairs or more; above {CERTAIN:.0f} every probability is 0 or 1, as"
-                " where a training has all but diverged."
+                f"Mind: the rewards of {name} differ by {gap:.3g} within a pair (the"
+                f" median); above {CERTAIN:.0f} every probability is 0 or 1, as where a"
+                " training has all but diverged."
             )
     return found
 
