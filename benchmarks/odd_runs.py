@@ -77,7 +77,7 @@ CASES = {
     "an empty pool file": Case(f"{TEST},pool_path=empty.jsonl", "empty.jsonl", True),
     "no pool: all labelled": Case(
         f"{TEST},pool_path=train.jsonl",
-        "the pool.*labelled",
+        "400 have a label already",
         refused=True,
     ),
     "no pool: `labeled_share=0.999`": Case(
@@ -123,7 +123,7 @@ def write_files(project: Path) -> None:
         "test": test,
         "turned": map(turned, test),
         "part": train[::3],
-        "one_pair": test[:1],
+        "one_pair": [{**test[0], "prompt": "Whose pair is alone in here?"}],
         "one_prompt": ({**row, "prompt": train[0]["prompt"]} for row in train),
         "empty": (),
     }
