@@ -22,6 +22,7 @@ from benchmarks.page import (
     to_json,
 )
 from benchmarks.pairs import ROOT, prepare
+from ser_kedro.launch.machine import processor
 
 # In the order of the page.
 NAMES = (
@@ -103,17 +104,8 @@ def run_facts() -> dict[str, str]:
         "Measured": f"{date.today()}, commit {commit or 'unknown'}",
         "Versions": f"Python {platform.python_version()}, {libraries}",
         "Clock": f"{clock_name()}, threads: {clock_threads()}",
-        "Machine": f"{_processor()}, {os.cpu_count()} cores, load at the end {load}",
+        "Machine": f"{processor()}, {os.cpu_count()} cores, load at the end {load}",
     }
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            lines = [line for line in file if line.startswith("model name")]
-        return lines[0].split(":")[1].strip()
-    except (OSError, IndexError):
-        return platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

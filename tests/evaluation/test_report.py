@@ -5,6 +5,7 @@ import pytest
 
 from ser_kedro.evaluation.history import COLUMNS
 from ser_kedro.evaluation.report import LabelBudget, figure, loop_table, summary
+from ser_kedro.launch.machine import processor
 from ser_kedro.statistics.estimate import Estimate
 
 REPORT = {
@@ -223,3 +224,12 @@ def test_overlong_and_equal_pairs_are_counted_by_loop():
     text = summary(frame(), Estimate(0.0, -0.1, 0.1), LABELS, REPORT)
     assert "above reward.max_length, by loop: 3, 2, 1;" in text
     assert "responses equal: 0, 1, 0." in text
+
+
+def test_figures_hold_for_a_machine(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+
+    text = summary(frame(), Estimate(0.0, -0.1, 0.1), LABELS, REPORT)
+
+    assert text.count(f"Written on {processor()} with 3 threads. Figures hold") == 1
+    assert "others may give other digits." in text

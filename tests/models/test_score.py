@@ -273,7 +273,7 @@ def test_a_pool_that_was_never_there_stops(score, table):
 
     state = judged(*select(scores, unlabeled), scores, pool=unlabeled)
 
-    assert state.stopped
+    assert state.records[-1].stop_reason == "pool_empty"
     assert state.records[-1].pool_left == 0
     assert state.best_loop == 0
 

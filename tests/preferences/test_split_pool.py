@@ -160,7 +160,7 @@ def test_prompts_alone(tmp_path):
 
 
 def test_a_pool_of_the_test_sets_prompts(tmp_path):
-    with pytest.raises(DataError, match="all 20 rows of the pool are out"):
+    with pytest.raises(DataError, match="pool is left: 20 have prompts of the"):
         split(tmp_path / "split", LABELLED, map(answers, POOL[:20]), POOL[:20])
 
 
@@ -179,3 +179,8 @@ def test_votes_of_annotators_reach_the_tables(tmp_path):
     assert {row["soft_label"] for row in rows} == {0.75}
     assert {row["annotators"] for row in rows} == {"ann, bob, cleo"}
     assert all(row["chosen"] == right[row["pair_id"]] for row in rows)
+
+
+def test_a_pool_that_is_labelled_already(tmp_path):
+    with pytest.raises(DataError, match="left: 60 have a label already; give other"):
+        split(tmp_path / "split", LABELLED, map(answers, LABELLED))

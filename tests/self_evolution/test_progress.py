@@ -9,6 +9,7 @@ from ser_kedro.self_evolution.progress import (
     has_collapsed,
     judge,
     judge_committee,
+    judge_untrained,
 )
 
 PARAMS = EvolutionParams(patience=2, standard_errors=1.0, collapse_standard_errors=2.0)
@@ -119,3 +120,16 @@ def test_a_committee_is_kept_by_evidence_against_it_or_for_it(
     params = PARAMS.model_copy(update={"keep_committee": when})
     comparison = Comparison(difference=difference, standard_error=1.0)
     assert judge_committee(comparison, params) is expected
+
+
+@pytest.mark.parametrize(
+    ("rewards", "pool", "outcome"),
+    [
+        (REWARDS, 1, Outcome.NO_CONFIDENT_PAIRS),
+        (REWARDS, 0, Outcome.POOL_EMPTY),
+        (np.zeros(4), 1, Outcome.COLLAPSED),
+        (np.zeros(4), 0, Outcome.COLLAPSED),
+    ],
+)
+def test_why_a_loop_trained_nothing(rewards, pool, outcome):
+    assert judge_untrained(rewards, pool) is outcome

@@ -96,7 +96,13 @@ def test_improved_resets_the_loops_without_gain():
 
 
 @pytest.mark.parametrize(
-    "outcome", [Outcome.COLLAPSED, Outcome.NO_CONFIDENT_PAIRS, Outcome.CONVERGED]
+    "outcome",
+    [
+        Outcome.COLLAPSED,
+        Outcome.POOL_EMPTY,
+        Outcome.NO_CONFIDENT_PAIRS,
+        Outcome.CONVERGED,
+    ],
 )
 def test_some_outcomes_stop_the_evolution(outcome):
     state = evolve(outcome)

@@ -12,9 +12,10 @@ import pandas as pd
 from plotly.graph_objects import Figure, Scatter
 
 from ser_kedro.evaluation import benchmark_results, diagnostics
-from ser_kedro.evaluation.cautions import cautions, constant
+from ser_kedro.evaluation.cautions import cautions, odd_outcomes, odd_rewards
 from ser_kedro.evaluation.history import gain, prompt_groups
 from ser_kedro.evaluation.test_scores import TestScores
+from ser_kedro.launch.machine import machine
 from ser_kedro.self_evolution.state import CO_TRAINED, COMMITTEE, COMMITTEES, PLAIN
 from ser_kedro.statistics.estimate import Estimate
 from ser_kedro.statistics.params import StatisticsParams
@@ -75,6 +76,11 @@ class LabelBudget:
         return not self.validation
 
     @property
+    def pool_size(self) -> int:
+        """What had no label."""
+        return self.pool or self.prompts
+
+    @property
     def purpose(self) -> str:
         """What the labels were for, in words."""
         if self.crossfit:
@@ -122,8 +128,9 @@ def report_of(
     gained = gain(scores[_plain(history)["loop"]], scores[kept], test_pairs, params)
     groups = prompt_groups(test_pairs)
     mind = [
-        *cautions(len(np.unique(groups)), labels.judging),
-        *constant(test_scores, {0: "the model of loop 0", kept: "the kept model"}),
+        *cautions(len(np.unique(groups)), labels.judging, labels.pool_size),
+        *odd_outcomes(history),
+        *odd_rewards(test_scores, {0: "the model of loop 0", kept: "the kept model"}),
     ]
     for line in mind:
         logger.warning("%s", line)
@@ -168,6 +175,9 @@ def summary(
         "",
         *_row_lines(data_report),
         _length_line(history),
+        "",
+        f"Written on {machine()}. Figures hold for the processor and the number of"
+        " threads that computed them; others may give other digits.",
         "",
         *further,
         *([""] if further else []),

@@ -139,8 +139,12 @@ def _held_out(assignment: Assignment) -> dict[str, int]:
 
 
 def _check_pool(left: int, pool: Collected) -> None:
-    if not left:
-        raise DataError(
-            f"all {pool.kept} rows of the pool are out: their prompts are in the test"
-            " set or among the labelled pairs that are held out; give other prompts"
-        )
+    if left:
+        return
+    known = pool.dropped.get(DropReason.already_labelled.value, 0)
+    rows = {
+        "have a label already": known,
+        "have prompts of the test set or of labels that are held out": pool.kept,
+    }
+    reasons = ", ".join(f"{count} {why}" for why, count in rows.items() if count)
+    raise DataError(f"no row of the pool is left: {reasons}; give other prompts")

@@ -21,9 +21,9 @@ from ser_kedro.self_evolution.params import EvolutionParams
 from ser_kedro.self_evolution.progress import (
     Outcome,
     compare,
-    has_collapsed,
     judge,
     judge_committee,
+    judge_untrained,
 )
 from ser_kedro.self_evolution.refit import RefitJob
 from ser_kedro.self_evolution.selection import SelectJob
@@ -346,9 +346,7 @@ class EvolutionLoop:
         rewards = np.concatenate(validation_rewards(model))
         comparison = None
         if not trained:
-            # A model that ranks nothing selects nothing: the first says why.
-            collapsed = has_collapsed(rewards)
-            outcome = Outcome.COLLAPSED if collapsed else Outcome.NO_CONFIDENT_PAIRS
+            outcome = judge_untrained(rewards, state.pool_left)
         else:
             best, new = _validation_losses(state.best), _validation_losses(model)
             comparison = compare(best, new)

@@ -22,6 +22,7 @@ class Outcome(StrEnum):
 
     SKIPPED = "skipped"
     COLLAPSED = "collapsed"
+    POOL_EMPTY = "pool_empty"
     NO_CONFIDENT_PAIRS = "no_confident_pairs"
     IMPROVED = "improved"
     NOT_WORSE = "not_worse"
@@ -30,7 +31,12 @@ class Outcome(StrEnum):
 
 
 MAX_LOOPS = "max_loops"
-STOPPING = {Outcome.COLLAPSED, Outcome.NO_CONFIDENT_PAIRS, Outcome.CONVERGED}
+STOPPING = {
+    Outcome.COLLAPSED,
+    Outcome.POOL_EMPTY,
+    Outcome.NO_CONFIDENT_PAIRS,
+    Outcome.CONVERGED,
+}
 
 
 @dataclass(frozen=True)
@@ -69,7 +75,25 @@ def compare(best_losses: Floats, new_losses: Floats) -> Comparison:
 
 def has_collapsed(rewards: Floats) -> bool:
     """Say whether rewards are constant or not finite, so that they rank nothing."""
-    return not bool(np.all(np.isfinite(rewards))) or bool(np.ptp(rewards) < _CONSTANT)
+    return not bool(np.all(np.isfinite(rewards))) or is_constant(rewards)
+
+
+def is_constant(rewards: Floats) -> bool:
+    """Say whether finite rewards are too close together to rank anything."""
+    return bool(np.ptp(rewards) < _CONSTANT)
+
+
+def judge_untrained(rewards: Floats, pool: int) -> Outcome:
+    """Say why a loop found nothing to learn from.
+
+    Args:
+        rewards: Raw validation rewards of the model before it, any shape.
+        pool: Pairs in the loop's pool.
+    """
+    # A model that ranks nothing selects nothing: the first says why.
+    if has_collapsed(rewards):
+        return Outcome.COLLAPSED
+    return Outcome.NO_CONFIDENT_PAIRS if pool else Outcome.POOL_EMPTY
 
 
 def judge(
