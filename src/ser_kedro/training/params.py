@@ -113,6 +113,10 @@ class RewardParams(TrainingParams):
         margin: The hinge loss's margin, in units of reward.
         use_margins: Ask for the margin that the data say of a pair, in units of reward,
             as well.
+        lm_weight: Share of a language model's loss on both responses in the loss, in
+            [0, 1); the pairwise one has the rest (GRM, Yang et al., 2024, arXiv
+            2406.10216, takes 0.01). The model must start from a language model, and be
+            trained below its head.
         fit_temperature: Fit the scale of the rewards on the validation pairs, so that
             σ(difference) is a probability; ``False`` leaves it 1.
         packing: Put the two responses of a pair behind one prompt, where that is
@@ -136,6 +140,7 @@ class RewardParams(TrainingParams):
     loss: Literal["logistic", "hinge"] = "logistic"
     margin: float = Field(1.0, gt=0)
     use_margins: bool = False
+    lm_weight: float = Field(0.0, ge=0, lt=1)
     fit_temperature: bool = True
     packing: bool = True
     max_tokens_per_microbatch: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
@@ -150,6 +155,15 @@ class RewardParams(TrainingParams):
     def scoring(self) -> Scoring:
         """Return how a model that was trained so is applied."""
         return Scoring(**{name: getattr(self, name) for name in Scoring.model_fields})
+
+    @model_validator(mode="after")
+    def _trains_below_the_head(self) -> RewardParams:
+        if self.lm_weight and self.trainable == "head":
+            raise ValueError(
+                f"lm_weight={self.lm_weight:g} trains what lies below the head, which"
+                " trainable=head freezes; leave one of the two out"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

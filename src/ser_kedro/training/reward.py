@@ -38,6 +38,7 @@ from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.store.tables import read_table, write_table
 from ser_kedro.training.arguments import training_arguments
 from ser_kedro.training.batches import PairSteps, said_of
+from ser_kedro.training.language_loss import LanguageLoss, language_loss
 from ser_kedro.training.micro_batches import MOST
 from ser_kedro.training.packing_check import check_packing
 from ser_kedro.training.params import RewardParams
@@ -111,10 +112,11 @@ def train_reward(
     rows, counts = _encode(encoder, pairs, params, workspace)
     if not is_zero3_enabled():  # there packing is tried, and kernels are chosen
         model.to(arguments.device)  # type: ignore[arg-type]
+    language = language_loss(model, start, params.lm_weight)
     half = trains_bf16 or scores_bf16
     packing = pack.enable(model, wanted=params.packing, bf16=half)
     trained, metrics = _train(
-        model, tokenizer, arguments, rows, packing, params, seed, workspace
+        model, tokenizer, arguments, rows, packing, language, params, seed, workspace
     )
     scorer = Scorer(trained, encoder, packing, params.score_tokens, scores_bf16)
     folder = workspace / "model"
@@ -190,6 +192,7 @@ def _train(
     arguments: Any,
     rows: Dataset,
     packing: Packing,
+    language: LanguageLoss | None,
     params: RewardParams,
     seed: int,
     workspace: Path,
@@ -209,6 +212,7 @@ def _train(
         ),
         pad_token_id=tokenizer.pad_token_id,
         seed=seed,
+        answers=language is not None,
     )
     adapters = adapter_config(params.lora, "SEQ_CLS", model)
     stop_gradients(model, params.lora)
@@ -221,6 +225,7 @@ def _train(
         steps=lambda shard: steps(shard=shard),
         loss=params.loss,
         hinge_margin=params.margin,
+        language=language,
     )
     check_packing(trainer)
     if params.max_tokens_per_microbatch == "auto" and not is_zero3_enabled():
