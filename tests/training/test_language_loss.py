@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from datasets import Dataset
@@ -10,16 +11,21 @@ from transformers import AutoModelForCausalLM, Gemma2Config, Gemma2ForCausalLM
 
 from ser_kedro.errors import ModelError
 from ser_kedro.launch.executor import run
+from ser_kedro.launch.params import INLINE
 from ser_kedro.models import pack
+from ser_kedro.models.calibration import validation_rewards
 from ser_kedro.models.pack import Packing, Row, answer_tokens
 from ser_kedro.models.params import LoraParams
 from ser_kedro.models.reward_model import load_reward_model
+from ser_kedro.preferences.schema import UNLABELED
 from ser_kedro.store.layout import project_root
 from ser_kedro.store.references import ModelRef
+from ser_kedro.store.tables import read_table
 from ser_kedro.training.batches import PairSteps
 from ser_kedro.training.language_loss import LanguageLoss, language_loss
 from ser_kedro.training.params import RewardParams
 from ser_kedro.training.reward_job import TrainRewardJob
+from ser_kedro.training.reward_model import train_reward_model
 from ser_kedro.training.reward_trainer import SerRewardTrainer
 
 pytestmark = pytest.mark.slow
@@ -47,11 +53,12 @@ def params(**changes):
 
 @pytest.fixture
 def job(sft_model, labeled, validation):
-    def describe(start=None, pairs=None, **changes):
+    def describe(start=None, pool=None, **changes):
         return TrainRewardJob(
             start=start or sft_model,
-            pairs=(pairs or labeled,),
+            pairs=(labeled,),
             validation=validation,
+            pool=pool,
             params=params(**changes),
             seed=3,
         )
@@ -383,3 +390,93 @@ def test_a_frozen_model_is_refused():
     assert "lm_weight=0.01 trains what lies below the head" in one["msg"]
     assert "\n" not in one["msg"]
     assert params(trainable="head").lm_weight == 0
+
+
+def test_a_pool_is_read_as_pairs_that_only_the_language_loss_counts(
+    job, unlabeled, monkeypatch
+):
+    seen = []
+    original = SerRewardTrainer.compute_loss
+
+    def watch(self, model, inputs, *rest, **more):
+        seen.extend(inputs["weight"].tolist())
+        return original(self, model, inputs, *rest, **more)
+
+    monkeypatch.setattr(SerRewardTrainer, "compute_loss", watch)
+    monkeypatch.setattr("ser_kedro.training.reward.check_packing", lambda _: None)
+
+    metrics = run(
+        job(
+            pool=unlabeled, lm_weight=0.1, lm_pool="text", max_tokens_per_microbatch=600
+        )
+    )["model"].metrics
+
+    # 32 pairs with a label weigh (32 + 48) / 32, so that their mean is as without.
+    assert sorted(seen) == [0.0] * 48 + [2.5] * 32
+    assert metrics["steps"] == 10
+    assert metrics["trained_pairs"] == 80
+
+
+def test_the_order_of_a_pool_pair_says_nothing(job, unlabeled, table):
+    rows = read_table(unlabeled).to_pylist()
+    turned = table(
+        "turned",
+        [
+            row | {"response_a": row["response_b"], "response_b": row["response_a"]}
+            for row in rows
+        ],
+        UNLABELED,
+    )
+    one, other = (
+        run(job(pool=pool, lm_weight=0.1, lm_pool="text", epochs=0.5))["model"]
+        for pool in (unlabeled, turned)
+    )
+
+    assert one.fingerprint != other.fingerprint
+    np.testing.assert_allclose(
+        validation_rewards(one), validation_rewards(other), atol=1e-4
+    )
+
+
+def test_the_control_takes_as_many_steps_without_the_pool(job, unlabeled, table):
+    fewer = table("other", read_table(unlabeled).to_pylist()[::-1], UNLABELED)
+    found = [
+        run(job(pool=pool, lm_weight=0.1, lm_pool="steps"))["model"]
+        for pool in (unlabeled, fewer)
+    ]
+
+    assert [each.metrics["steps"] for each in found] == [10, 10]
+    assert found[0].metrics["trained_pairs"] == 32
+    np.testing.assert_array_equal(*map(validation_rewards, found))
+
+
+@pytest.mark.parametrize("wanted", ["none", "text"])
+def test_the_job_knows_the_pool_only_where_it_reads_it(
+    sft_model, labeled, validation, unlabeled, monkeypatch, wanted
+):
+    jobs = []
+
+    def note(job, _):
+        jobs.append(job)
+        return {"model": sft_model}
+
+    monkeypatch.setattr("ser_kedro.training.reward_model.run", note)
+    train_reward_model(
+        start=sft_model,
+        pairs=(labeled,),
+        validation=validation,
+        params=params(lm_weight=0.01, lm_pool=wanted),
+        seed=0,
+        launcher=INLINE,
+        pool=unlabeled,
+    )
+
+    (one,) = jobs
+    assert one.pool == (unlabeled if wanted == "text" else None)
+
+
+def test_a_pool_without_the_loss_is_refused():
+    with pytest.raises(
+        ValidationError, match="lm_pool=text has no effect without lm_w"
+    ):
+        params(lm_pool="text")

@@ -104,6 +104,7 @@ class EvolutionLoop:
             params=self.reward.model_copy(update=changes),
             seed=self.seed,
             launcher=self.launcher,
+            pool=self.data.unlabeled_pairs,
         )
 
     def seed_model(self) -> ModelRef:
@@ -117,6 +118,7 @@ class EvolutionLoop:
             seed=self.seed,
             launcher=self.launcher,
             texts=self.texts,
+            pool=self.data.unlabeled_pairs,
         )
 
     @property
@@ -452,6 +454,7 @@ class EvolutionLoop:
             # Each loop shuffles anew, and a new head differs from the last one.
             seed=self.seed + state.loop + 1,
             launcher=self.launcher,
+            pool=self.data.unlabeled_pairs,
         )
         if self.params.average == "none":
             return trained
