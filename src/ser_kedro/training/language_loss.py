@@ -26,8 +26,8 @@ class LanguageLoss:
     Generalizable reward models (Yang et al., 2024, arXiv 2406.10216): hidden states
     from which a language model can still write the responses carry further than those
     that a few preferences alone have formed. Both responses of a pair count here. The
-    paper takes the preferred one; but which one that is is a label, and pairs of the
-    pool, which have none, must be treated as the others are.
+    paper takes the preferred one. That choice is a label, which pairs of the pool have
+    not, and these must be treated as the others are.
 
     The logits are the last hidden states times the output embeddings of the language
     model that the reward model starts from. Where these are its input embeddings
