@@ -136,6 +136,16 @@ def test_voters_need_labels_that_are_held_out():
     assert found["reward"]["voters"] == 3
 
 
+@pytest.mark.parametrize("start", ["previous", "seed"])
+def test_the_loss_of_a_language_model_needs_one_to_start_from(start):
+    evolve = {"start": start}
+    with pytest.raises(ParameterError, match="reward.lm_weight=0.01: a loop that sta"):
+        parameters("base", self_evolve=evolve, reward={"lm_weight": 0.01})
+
+    assert parameters("base", self_evolve=evolve)["reward"]["lm_weight"] == 0
+    assert parameters("base", reward={"lm_weight": 0.01})["reward"]["lm_weight"] == 0.01
+
+
 def test_a_committee_needs_views():
     one = {"labeller": "committee"}
     with pytest.raises(ParameterError, match="needs 2 views or more, not 0"):

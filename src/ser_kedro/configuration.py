@@ -179,6 +179,7 @@ class ProjectConfigLoader(OmegaConfigLoader):
         _check_loops(composed)
         _check_voters(composed)
         _check_committee(composed)
+        _check_language_loss(composed)
         return composed
 
     def _preset(self, kind: str, name: str) -> DictConfig:
@@ -313,6 +314,17 @@ def _check_committee(parameters: Tree) -> None:
     committee = parameters["self_evolve"].get("labeller") == "committee"
     if committee and isinstance(views, list):
         check_views(len(views))
+
+
+def _check_language_loss(parameters: Tree) -> None:
+    weight = parameters["reward"].get("lm_weight")
+    start = parameters["self_evolve"].get("start")
+    if weight and start in ("previous", "seed"):
+        raise ParameterError(
+            f"reward.lm_weight={weight}: a loop that starts from a reward model"
+            f" (self_evolve.start={start}) has no language-model head; add"
+            " self_evolve.start=sft"
+        )
 
 
 def _check_own_env(known: DictConfig, given: DictConfig) -> None:

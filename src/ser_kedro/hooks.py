@@ -150,14 +150,15 @@ def _check_model(pipeline: Pipeline, catalog: CatalogProtocol) -> None:
         return  # it is made to fit, and torch need not be there yet
     from ser_kedro.models.checks import check_model
 
-    new_head = "reward" in params and params["reward"].head_width is not None
+    reward = params.get("reward")
     check_model(
         model,
         lengths,
         sft_when=when,
         last_layers=last,
         policy="ppo" in params,
-        new_head=new_head,
+        new_head=reward is not None and reward.head_width is not None,
+        language_loss=reward is not None and reward.lm_weight > 0,
     )
 
 

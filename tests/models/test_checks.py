@@ -222,6 +222,11 @@ class TestClass:
         folder = brought.reward_model(tmp_path / "reward")
         refused(folder, "reward.head_width", "leave head_width null", new_head=True)
 
+    def test_it_has_no_head_for_the_loss_of_a_language_model(self, tmp_path):
+        taken(brought.llama(tmp_path / "llama"), language_loss=True)
+        folder = brought.reward_model(tmp_path / "reward")
+        refused(folder, "reward.lm_weight", "is a reward model", language_loss=True)
+
 
 def adapter_of(folder, base, task="CAUSAL_LM", **changes):
     """Save a new adapter; it changes nothing, since one of its factors is zero."""

@@ -152,6 +152,7 @@ def test_a_ready_reward_model_is_calibrated_and_not_trained(jobs):
         model("ready"),
         table("labeled"),
         table("validation"),
+        table("pool"),
         REWARD,
         EvolutionParams(),
         SEED,
@@ -170,6 +171,7 @@ def test_seed_model(jobs):
         SFT_MODEL,
         table("labeled"),
         table("validation"),
+        table("pool"),
         REWARD,
         EvolutionParams(),
         SEED,
@@ -177,6 +179,7 @@ def test_seed_model(jobs):
     )
     (job,) = jobs
     assert (job.start, job.pairs) == (SFT_MODEL, (table("labeled"),))
+    assert job.pool is None  # nothing asks for it
     assert (job.validation, job.params, job.seed) == (
         table("validation"),
         REWARD.model_copy(update={"views": ()}),  # which change no training

@@ -124,10 +124,12 @@ class TestPassedOn:
         folder = brought.llama(tmp_path, templates.MISTRAL_1)
         values = preset("test")
         work = Work(pairs=PAIRS, table_bytes=96_000)
-        return lambda trainable="full", **sft: make_plan(
+        return lambda trainable="full", reward=(), **sft: make_plan(
             ModelParams(name=str(folder)),
             SftParams.model_validate({**values["sft"], **sft}),
-            RewardParams.model_validate({**values["reward"], "trainable": trainable}),
+            RewardParams.model_validate(
+                {**values["reward"], "trainable": trainable, **dict(reward)}
+            ),
             PpoParams.model_validate(values["ppo"]),
             Devices(1, GB, bf16=False),
             loops=3,
@@ -146,6 +148,15 @@ class TestPassedOn:
         assert [stage.name for stage in tuned.stages] == ["sft", *names]
         assert passed.disk.models == tuned.disk.models
         assert passed.disk.checkpoints <= tuned.disk.checkpoints
+
+    def test_the_loss_of_a_language_model_has_logits_and_reads_the_pool(self, made):
+        text = {"lm_weight": 0.01, "lm_pool": "text"}
+        without, with_it = made(), made(reward=text)
+        assert without.stages[0].shape.vocabulary == 0
+        assert with_it.stages[0].shape.vocabulary > 0
+        assert with_it.stages[1:] == without.stages[1:]
+        assert with_it.disk == without.disk
+        assert (without.steps["seed"], with_it.steps["seed"]) == (32, 280)
 
     def test_heads_share_the_file_of_what_is_frozen(self, made):
         first = made(when="always").stages[0].shape

@@ -17,6 +17,7 @@ from ser_kedro.models.scorer import Scorer
 from ser_kedro.pipelines.seed_rm.nodes import train_seed
 from ser_kedro.preferences.schema import LABELED
 from ser_kedro.self_evolution.params import EvolutionParams
+from ser_kedro.store.references import TableRef
 from ser_kedro.store.tables import read_table
 from ser_kedro.training.params import RewardParams, SftParams
 from ser_kedro.training.reward_model import train_reward_model
@@ -26,6 +27,8 @@ from tests.models import brought, gguf_model, templates
 pytestmark = pytest.mark.slow
 
 LOOPS = EvolutionParams()
+# Which nothing reads.
+POOL = TableRef(path="pool", fingerprint="pool", rows=0)
 
 TRAINING = {
     "learning_rate": 1e-2,
@@ -167,7 +170,9 @@ class TestAReadyRewardModel:
         assert "pairs of the SFT part that are not used: 8;" in caplog.text
 
     def seed(self, tune, ready, labeled, validation, params=REWARD):
-        return train_seed(tune(ready), labeled, validation, params, LOOPS, 0, INLINE)
+        return train_seed(
+            tune(ready), labeled, validation, POOL, params, LOOPS, 0, INLINE
+        )
 
     def test_is_loop_0_as_it_is_calibrated(
         self, tune, ready, labeled, validation, rewards_of_texts
@@ -192,7 +197,7 @@ class TestAReadyRewardModel:
         params = {**TRAINING, "learning_rate": 1e-12, "precision": "fp32"}
         params = RewardParams(**params, trainable=trainable, lora=lora)
         start = tune(ready)
-        seed = train_seed(start, labeled, validation, params, LOOPS, 0, INLINE)
+        seed = train_seed(start, labeled, validation, POOL, params, LOOPS, 0, INLINE)
         for begin in (start, seed):
             model = train_reward_model(
                 start=begin,

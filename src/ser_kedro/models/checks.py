@@ -30,6 +30,7 @@ from ser_kedro.models.starting_point import check_when
 from ser_kedro.store.json_io import read_json
 
 _HEADS = {"score", "classifier"}
+_NAMES = {"encoder": "an encoder", "reward_model": "a reward model"}
 
 
 def check_model(
@@ -40,6 +41,7 @@ def check_model(
     last_layers: Mapping[str, int] | None = None,
     policy: bool = False,
     new_head: bool = False,
+    language_loss: bool = False,
 ) -> None:
     """Refuse a model that some stage could not use, in one line.
 
@@ -55,6 +57,7 @@ def check_model(
             so.
         policy: A policy is trained, so the model must generate.
         new_head: Rewards are given by a new head with a hidden layer.
+        language_loss: Reward models are trained with the loss of a language model.
 
     Raises:
         ModelError: If it cannot be loaded, or some stage could not use it.
@@ -80,12 +83,18 @@ def check_model(
     _check_class(model, config, policy)
     _check_head(model)
     check_when(model, kind_of(model, config), sft_when)
-    if new_head and kind_of(model, config) == "reward_model":
+    kind = kind_of(model, config)
+    if new_head and kind == "reward_model":
         raise ModelError(
             f"reward.head_width: {model.name} is a reward model, whose linear head"
             " would be lost; leave head_width null"
         )
-    tuned = kind_of(model, config) == "language_model"
+    tuned = kind == "language_model"
+    if language_loss and not tuned:
+        raise ModelError(
+            f"reward.lm_weight: {model.name} is {_NAMES[kind]}, which has no"
+            " language-model head; give a language model, or leave lm_weight at 0"
+        )
     for section, length in lengths.items():
         if section != "sft" or tuned:
             check_window(config, length, section)
@@ -115,10 +124,9 @@ def _check_class(model: ModelParams, config: Any, policy: bool) -> None:
             " a language model nor a reward model (which has one label); give one"
         )
     if policy and kind != "language_model":
-        what = "a reward model" if kind == "reward_model" else "an encoder"
         raise ModelError(
-            f"model={model.name}: {what} generates no text, so no policy can be trained"
-            " from it; give a language model, or run --pipelines self_evolve"
+            f"model={model.name}: {_NAMES[kind]} generates no text, so no policy can be"
+            " trained from it; give a language model, or run --pipelines self_evolve"
         )
     if policy and not keeps_cache(config):
         raise ModelError(

@@ -23,10 +23,16 @@ from transformers.modeling_outputs import SequenceClassifierOutput
 
 from ser_kedro.models.agreement import Agreement
 from ser_kedro.models.half import keep_head_exact
-from ser_kedro.models.packed_rows import Row, attention_of, collate, hidden_states
+from ser_kedro.models.packed_rows import (
+    Row,
+    answer_tokens,
+    attention_of,
+    collate,
+    hidden_states,
+)
 from ser_kedro.models.zero3 import is_zero3_enabled, probe
 
-__all__ = ["Packing", "Row", "collate", "cut", "enable"]
+__all__ = ["Packing", "Row", "answer_tokens", "collate", "cut", "enable"]
 
 logger = logging.getLogger(__name__)
 

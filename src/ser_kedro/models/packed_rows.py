@@ -69,6 +69,51 @@ def collate(rows: Sequence[Row], pad_token_id: int, *, packed: bool) -> dict[str
     }
 
 
+def answer_tokens(
+    rows: Sequence[Row], width: int, *, packed: bool
+) -> dict[str, Tensor]:
+    """Return what a language model would predict of the responses, and from where.
+
+    The first token of a response is predicted at the end of the prompt, which packed
+    responses share; behind an empty prompt it is not predicted.
+
+    Args:
+        rows: The rows, as ``collate`` got them.
+        width: Tokens of a row of the model, padding included.
+        packed: As of ``collate``.
+
+    Returns:
+        Three tensors of shape ``(tokens,)``: ``before``, where a token is predicted,
+        among all positions of the batch, row by row; ``token``, its id; ``share``, its
+        part in the mean over the tokens of a response and the responses to a prompt.
+    """
+    before: list[int] = []
+    tokens: list[int] = []
+    shares: list[float] = []
+    corner = 0  # the first position of a row of the model
+    for row in rows:
+        first = len(row.prompt)  # of a response, in its row
+        for tail in row.tails:
+            start = corner + first
+            places = [
+                corner + len(row.prompt) - 1,
+                *range(start, start + len(tail) - 1),
+            ]
+            known = slice(0 if row.prompt else 1, None)
+            count = len(tail[known])
+            before += places[known]
+            tokens += tail[known]
+            shares += [1 / (max(1, count) * len(row.tails))] * count
+            first += len(tail) if packed else 0
+            corner += 0 if packed else width
+        corner += width if packed else 0
+    return {
+        "before": torch.tensor(before, dtype=torch.long),
+        "token": torch.tensor(tokens, dtype=torch.long),
+        "share": torch.tensor(shares, dtype=torch.float32),
+    }
+
+
 def hidden_states(
     model: PreTrainedModel,
     input_ids: Tensor,

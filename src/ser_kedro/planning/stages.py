@@ -114,11 +114,14 @@ def make_plan(
     start = start_of(model, kind, sft.when)
     if kind == "language_model":
         first = shape_of(config, "CAUSAL_LM", sft.lora)
-    stages = []
+    stages: list[Stage] = []
+    trainee = scorer
+    if reward.lm_weight:  # its training has logits too
+        trainee = shape_of(config, "CAUSAL_LM", reward.lora)
     if start.trained:
         stages.append(_sft(first, sft, devices))
     if reward.trainable != "head":  # a head alone needs what labelling needs
-        stages.append(_reward_training(scorer, reward, devices))
+        stages.append(_reward_training(trainee, reward, devices))
     stages.append(_labelling(scorer, reward, devices))
     if kind == "language_model":
         policy = shape_of(config, "CAUSAL_LM", ppo.lora)
@@ -286,9 +289,10 @@ def _steps(
     if not work.pairs:
         return {}
     labeled, pool = work.pairs["labeled_pairs"], work.pairs["unlabeled_pairs"]
-    counted = {"seed": steps(reward, labeled)}
+    beside = 0 if reward.lm_pool == "none" else pool
+    counted = {"seed": steps(reward, labeled + beside)}
     # Two loops' selections share no pair, so the pool bounds them both together.
-    counted["a loop, at most"] = steps(reward, labeled + pool)
+    counted["a loop, at most"] = steps(reward, labeled + pool + beside)
     if tuned:
         rows = sft_rows(sft, work.pairs["sft_pairs"])
         counted = {"sft": steps(sft, rows), **counted}

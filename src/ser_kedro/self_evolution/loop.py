@@ -110,6 +110,7 @@ class EvolutionLoop:
             params=self.reward.model_copy(update=changes),
             seed=self.seed,
             launcher=self.launcher,
+            pool=self.data.unlabeled_pairs,
         )
 
     def seed_model(self) -> ModelRef:
@@ -123,6 +124,7 @@ class EvolutionLoop:
             seed=self.seed,
             launcher=self.launcher,
             texts=self.texts,
+            pool=self.data.unlabeled_pairs,
         )
 
     @property
@@ -457,6 +459,7 @@ class EvolutionLoop:
             # Each loop shuffles anew, and a new head differs from the last one.
             seed=self.seed + state.loop + 1,
             launcher=self.launcher,
+            pool=self.data.unlabeled_pairs,
         )
         if self.params.average == "none":
             return trained

@@ -31,6 +31,7 @@ def seed_model(
     seed: int,
     launcher: LauncherParams,
     texts: tuple[TableRef, ...] = (),
+    pool: TableRef | None = None,
 ) -> ModelRef:
     """Return the model of loop 0, trained on the human labels alone.
 
@@ -46,6 +47,7 @@ def seed_model(
         seed: As of ``train_voters``.
         launcher: As there.
         texts: As there; the labels themselves if not given.
+        pool: As there.
     """
     unseen = labeled if crossfits(validation) else validation
     if start.kind == "reward_model":
@@ -66,6 +68,7 @@ def seed_model(
             seed=seed,
             launcher=launcher,
             texts=texts or (labeled, unseen),
+            pool=pool,
         )
 
     if not crossfits(validation):
@@ -84,6 +87,7 @@ def train_voters(
     seed: int,
     launcher: LauncherParams,
     texts: tuple[AnyTable, ...] | None = None,
+    pool: TableRef | None = None,
 ) -> ModelRef:
     """Train ``params.voters`` models: the first, which knows the others.
 
@@ -95,6 +99,7 @@ def train_voters(
         seed: Of the first voter; the others have their own.
         launcher: How jobs run.
         texts: As of ``train_reward_model``.
+        pool: As there.
     """
     starts = voters_of(start)
     first, *others = (
@@ -106,6 +111,7 @@ def train_voters(
             seed=seed + _VOTER_SEED * voter,
             launcher=launcher,
             texts=texts,
+            pool=pool,
         )
         for voter in range(params.voters)
     )

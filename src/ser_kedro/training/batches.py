@@ -54,6 +54,7 @@ class PairSteps(Dataset):
         max_tokens_per_microbatch: int,
         pad_token_id: int,
         seed: int,
+        answers: bool = False,
         shard: Shard = Shard(),
     ) -> None:
         """Plan the steps.
@@ -67,9 +68,12 @@ class PairSteps(Dataset):
             max_tokens_per_microbatch: Padded tokens of a forward pass.
             pad_token_id: What fills short rows.
             seed: Draws the order.
+            answers: Say which tokens of the responses are predicted, for a language
+                model's loss.
             shard: What of each step this process reads.
         """
         self.rows, self.packing, self.shard = rows, packing, shard
+        self.answers = answers
         self.max_tokens_per_microbatch, self.pad_token_id = (
             max_tokens_per_microbatch,
             pad_token_id,
@@ -93,7 +97,8 @@ class PairSteps(Dataset):
         Each has the arguments of ``forward`` for ``n`` pairs, first the chosen then
         the rejected response of each; the columns of ``SAID`` of shape ``(n,)``;
         and ``scale``, what one of its pairs counts in the mean over the step, times
-        the number of processes, over which gradients are averaged.
+        the number of processes, over which gradients are averaged. Where they are asked
+        for, ``answers`` are the tokens of ``answer_tokens``.
         """
         return self.batches(self.steps[step], self.packing, self.shard)
 
@@ -138,7 +143,11 @@ class PairSteps(Dataset):
                 strict=True,
             )
         ]
-        batch = pack.collate(rows, self.pad_token_id, packed=packing.fits(longest))
+        packed = packing.fits(longest)
+        batch = pack.collate(rows, self.pad_token_id, packed=packed)
+        if self.answers:
+            width = batch["input_ids"].shape[1]
+            batch["answers"] = pack.answer_tokens(rows, width, packed=packed)
         for name in SAID:
             batch[name] = torch.tensor(mine[name], dtype=torch.float32)
         return {**batch, "scale": 0.0 if mute else scale}

@@ -113,6 +113,13 @@ class RewardParams(TrainingParams):
         margin: The hinge loss's margin, in units of reward.
         use_margins: Ask for the margin that the data say of a pair, in units of reward,
             as well.
+        lm_weight: Share of a language model's loss on both responses in the loss, in
+            [0, 1); the pairwise one has the rest (GRM, Yang et al., 2024, arXiv
+            2406.10216, takes 0.01). The model must start from a language model, and be
+            trained below its head.
+        lm_pool: ``text`` has the language model's loss on the responses of the pool
+            too, which has no labels; ``steps`` is its control, as many steps without
+            the pool; ``none``.
         fit_temperature: Fit the scale of the rewards on the validation pairs, so that
             σ(difference) is a probability; ``False`` leaves it 1.
         packing: Put the two responses of a pair behind one prompt, where that is
@@ -136,6 +143,8 @@ class RewardParams(TrainingParams):
     loss: Literal["logistic", "hinge"] = "logistic"
     margin: float = Field(1.0, gt=0)
     use_margins: bool = False
+    lm_weight: float = Field(0.0, ge=0, lt=1)
+    lm_pool: Literal["none", "text", "steps"] = "none"
     fit_temperature: bool = True
     packing: bool = True
     max_tokens_per_microbatch: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
@@ -150,6 +159,24 @@ class RewardParams(TrainingParams):
     def scoring(self) -> Scoring:
         """Return how a model that was trained so is applied."""
         return Scoring(**{name: getattr(self, name) for name in Scoring.model_fields})
+
+    @model_validator(mode="after")
+    def _trains_below_the_head(self) -> RewardParams:
+        if self.lm_weight and self.trainable == "head":
+            raise ValueError(
+                f"lm_weight={self.lm_weight:g} trains what lies below the head, which"
+                " trainable=head freezes; leave one of the two out"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _reads_its_pool(self) -> RewardParams:
+        if self.lm_pool != "none" and not self.lm_weight:
+            raise ValueError(
+                f"lm_pool={self.lm_pool} has no effect without lm_weight; give"
+                " lm_weight=0.01, or leave lm_pool at none"
+            )
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -38,6 +38,7 @@ from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.store.tables import read_table, write_table
 from ser_kedro.training.arguments import training_arguments
 from ser_kedro.training.batches import PairSteps, said_of
+from ser_kedro.training.language_loss import LanguageLoss, language_loss
 from ser_kedro.training.micro_batches import MOST
 from ser_kedro.training.packing_check import check_packing
 from ser_kedro.training.params import RewardParams
@@ -65,6 +66,7 @@ def train_reward(
     start: ModelRef,
     pairs: Sequence[AnyTable],
     validation: TableRef,
+    pool: TableRef | None,
     params: RewardParams,
     seed: int,
     workspace: Path,
@@ -77,6 +79,7 @@ def train_reward(
         start: As of ``TrainRewardJob``.
         pairs: As there.
         validation: As there.
+        pool: As there.
         params: As there.
         seed: As there.
         workspace: A folder of this training alone.
@@ -108,13 +111,15 @@ def train_reward(
     model, tokenizer = load_reward_model(start.location, seed)
     check_window(model.config, params.max_length, "reward")
     encoder = Encoder(tokenizer, params.max_length)
-    rows, counts = _encode(encoder, pairs, params, workspace)
+    tables, params = _with_pool(pairs, pool, params)
+    rows, counts = _encode(encoder, tables, params, workspace)
     if not is_zero3_enabled():  # there packing is tried, and kernels are chosen
         model.to(arguments.device)  # type: ignore[arg-type]
+    language = language_loss(model, start, params.lm_weight)
     half = trains_bf16 or scores_bf16
     packing = pack.enable(model, wanted=params.packing, bf16=half)
     trained, metrics = _train(
-        model, tokenizer, arguments, rows, packing, params, seed, workspace
+        model, tokenizer, arguments, rows, packing, language, params, seed, workspace
     )
     scorer = Scorer(trained, encoder, packing, params.score_tokens, scores_bf16)
     folder = workspace / "model"
@@ -134,16 +139,39 @@ def train_reward(
     return {**metrics, **counts.as_metrics()}
 
 
+def _with_pool(
+    pairs: Sequence[AnyTable], pool: TableRef | None, params: RewardParams
+) -> tuple[list[tuple[AnyTable, float]], RewardParams]:
+    """Return what is trained on, with factors of the weights, and how.
+
+    A pair of the pool has no part in the pairwise loss. The others weigh more by as
+    much, so that this loss stays a mean over the pairs that have a label.
+    """
+    if pool is None:
+        return [(table, 1.0) for table in pairs], params
+    own = sum(table.rows for table in pairs)
+    growth = 1 + pool.rows / max(1, own)
+    if params.lm_pool == "steps":
+        longer = params.model_copy(update={"epochs": params.epochs * growth})
+        return [(table, 1.0) for table in pairs], longer
+    return [*((table, growth) for table in pairs), (pool, 0.0)], params
+
+
 def _encode(
-    encoder: Encoder, pairs: Sequence[AnyTable], params: RewardParams, workspace: Path
+    encoder: Encoder,
+    tables: Sequence[tuple[AnyTable, float]],
+    params: RewardParams,
+    workspace: Path,
 ) -> tuple[Dataset, EncodingCount]:
     counts = EncodingCount()
 
     def batches() -> Iterator[pa.RecordBatch]:
-        for table in map(read_table, pairs):
+        for reference, factor in tables:
+            table = read_table(reference)
             for start, encoded in _encoded(encoder, table):
                 rows = table.slice(start, len(encoded))
-                extra = [column.tolist() for column in said_of(rows, params)]
+                weight, *others = said_of(rows, params)
+                extra = [column.tolist() for column in (weight * factor, *others)]
                 admitted = [
                     (pair.prompt, pair.a, pair.b, *numbers)
                     for pair, *numbers in zip(encoded, *extra, strict=True)
@@ -190,6 +218,7 @@ def _train(
     arguments: Any,
     rows: Dataset,
     packing: Packing,
+    language: LanguageLoss | None,
     params: RewardParams,
     seed: int,
     workspace: Path,
@@ -209,6 +238,7 @@ def _train(
         ),
         pad_token_id=tokenizer.pad_token_id,
         seed=seed,
+        answers=language is not None,
     )
     adapters = adapter_config(params.lora, "SEQ_CLS", model)
     stop_gradients(model, params.lora)
@@ -221,6 +251,7 @@ def _train(
         steps=lambda shard: steps(shard=shard),
         loss=params.loss,
         hinge_margin=params.margin,
+        language=language,
     )
     check_packing(trainer)
     if params.max_tokens_per_microbatch == "auto" and not is_zero3_enabled():
@@ -233,7 +264,9 @@ def _train(
 def _encoded(encoder: Encoder, table: pa.Table) -> Iterator[tuple[int, list[Any]]]:
     """Yield the encoded pairs of a table batch by batch, with the first one's row."""
     start = 0
-    for batch in table.select(["prompt", "chosen", "rejected"]).to_batches(1024):
+    labelled = "chosen" in table.column_names
+    names = ("chosen", "rejected") if labelled else ("response_a", "response_b")
+    for batch in table.select(["prompt", *names]).to_batches(1024):
         columns = batch.to_pydict()
         yield start, encoder.pairs(*columns.values())
         start += batch.num_rows

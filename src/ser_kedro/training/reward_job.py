@@ -24,6 +24,7 @@ class TrainRewardJob(Job[ModelOutputs]):
         pairs: Tables with ``prompt``, ``chosen``, ``rejected`` and, where they have
             them, ``weight`` (default 1) and ``soft_label`` (default 1).
         validation: Labelled pairs that no training reads.
+        pool: Pairs without labels, where ``params.lm_pool`` wants them.
         params: How to train.
         seed: Draws the head, where it is new, and the order of the pairs.
     """
@@ -43,6 +44,7 @@ class TrainRewardJob(Job[ModelOutputs]):
     start: ModelRef
     pairs: tuple[AnyTable, ...]
     validation: TableRef
+    pool: TableRef | None = None
     params: RewardParams
     seed: int
 
@@ -56,7 +58,13 @@ class TrainRewardJob(Job[ModelOutputs]):
         from ser_kedro.training.reward import train_reward
 
         metrics = train_reward(
-            self.start, self.pairs, self.validation, self.params, self.seed, workspace
+            self.start,
+            self.pairs,
+            self.validation,
+            self.pool,
+            self.params,
+            self.seed,
+            workspace,
         )
         made = ModelRef(
             kind="reward_model",

@@ -22,6 +22,7 @@ def train_reward_model(
     seed: int,
     launcher: LauncherParams,
     texts: tuple[AnyTable, ...] | None = None,
+    pool: TableRef | None = None,
 ) -> ModelRef:
     """Train one reward model.
 
@@ -34,16 +35,19 @@ def train_reward_model(
         launcher: How jobs run.
         texts: Tables that hold all of ``pairs`` and ``validation``, of which a head's
             features are made; these themselves if not given.
+        pool: Pairs without labels, for ``params.lm_pool``.
     """
-    job = TrainRewardJob(
-        start=start,
-        pairs=pairs,
-        validation=validation,
-        # What else is read beside changes no training.
-        params=params.model_copy(update={"views": ()}),
-        seed=seed,
-    )
+    # What else is read beside changes no training.
+    read = params.model_copy(update={"views": ()})
     if params.trainable != "head":
+        job = TrainRewardJob(
+            start=start,
+            pairs=pairs,
+            validation=validation,
+            pool=None if params.lm_pool == "none" else pool,
+            params=read,
+            seed=seed,
+        )
         return run(job, launcher)["model"]
     backbone = start.backbone
     if backbone is None:
@@ -52,7 +56,15 @@ def train_reward_model(
         compute_features(backbone, table, params.scoring, launcher)
         for table in dict.fromkeys(texts or (*pairs, validation))
     )
-    head = TrainHeadJob(backbone=backbone, features=features, **dict(job))
+    head = TrainHeadJob(
+        start=start,
+        backbone=backbone,
+        features=features,
+        pairs=pairs,
+        validation=validation,
+        params=read,
+        seed=seed,
+    )
     return run(head, launcher)["model"]
 
 

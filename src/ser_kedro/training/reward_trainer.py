@@ -17,6 +17,7 @@ from ser_kedro.errors import ModelError
 from ser_kedro.models.heap import keep_freed_memory
 from ser_kedro.models.memory_use import out_of_memory
 from ser_kedro.training.batches import SAID, PairSteps, Shard
+from ser_kedro.training.language_loss import LanguageLoss
 from ser_kedro.training.losses import pair_losses
 from ser_kedro.training.micro_batches import tokens_that_fit
 
@@ -37,15 +38,17 @@ class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         steps: Callable[[Shard], PairSteps],
         loss: str = "logistic",
         hinge_margin: float = 1.0,
+        language: LanguageLoss | None = None,
         **kwargs: Any,
     ) -> None:
-        """Take what ``RewardTrainer`` takes, the steps of a process, and the loss."""
+        """Take what ``RewardTrainer`` takes, the steps of a process, and the losses."""
         keep_freed_memory()
         super().__init__(**kwargs)
         shard = Shard(self.accelerator.process_index, self.accelerator.num_processes)
         self.steps = steps(shard)
         self.pair_loss = loss
         self.hinge_margin = hinge_margin
+        self.language = language
 
     def get_train_dataloader(self) -> DataLoader:
         """Return the steps in their order, which the plan has shuffled already."""
@@ -139,8 +142,9 @@ class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
         """Return what the micro-batch's pairs add to the mean loss of the step."""
         inputs = dict(inputs)
         weights, soft_labels, margins = (inputs.pop(name) for name in SAID)
-        scale = inputs.pop("scale")
-        outputs = model(**inputs, use_cache=False)
+        scale, answers = inputs.pop("scale"), inputs.pop("answers", None)
+        with self.language.reading() if self.language else nullcontext():
+            outputs = model(**inputs, use_cache=False)
         rewards = outputs.logits.float().view(-1, 2)
         losses = pair_losses(
             rewards[:, 0] - rewards[:, 1],
@@ -149,5 +153,8 @@ class SerRewardTrainer(RewardTrainer):  # type: ignore[misc]
             soft_labels=soft_labels,
             asked=margins,
         )
-        loss = (losses * weights).sum() * scale
+        total = (losses * weights).sum()
+        if self.language:
+            total = self.language.added_to(total, answers)
+        loss = total * scale
         return (loss, outputs) if return_outputs else loss

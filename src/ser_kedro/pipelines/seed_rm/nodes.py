@@ -13,6 +13,7 @@ def train_seed(
     sft_model: ModelRef,
     labeled_pairs: TableRef,
     validation_pairs: TableRef,
+    pool_pairs: TableRef,
     reward: RewardParams,
     self_evolve: EvolutionParams,
     seed: int,
@@ -27,4 +28,5 @@ def train_seed(
         folds=self_evolve.folds,
         seed=seed,
         launcher=launcher,
+        pool=pool_pairs,
     )

@@ -15,6 +15,7 @@ def create_pipeline() -> Pipeline:
                     "sft_model": "sft_model",
                     "labeled_pairs": "labeled_pairs",
                     "validation_pairs": "validation_pairs",
+                    "pool_pairs": "pool_pairs",
                     "reward": "params:reward",
                     "self_evolve": "params:self_evolve",
                     "seed": "params:seed",
