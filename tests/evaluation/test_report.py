@@ -100,6 +100,13 @@ def test_a_kept_seed_is_no_gain():
     assert "so the seed is kept" in text
 
 
+def test_a_model_that_was_given_is_not_called_trained_on_all_labels():
+    labels = replace(LABELS, training=400, validation=0, ready=True)
+    text = summary(frame(), Estimate(0.04, 0.01, 0.07), labels, REPORT)
+    assert "The reward model as it was given → evolved (loop 1, marked *)" in text
+    assert "All human labels" not in text
+
+
 PLAIN = {"loop": 4, "status": "all labels", "outcome": "control", "test_accuracy": 0.73}
 PLAIN |= {"selected": 0, "pool_left": 0.5, "selected_model": False}
 
@@ -170,12 +177,12 @@ def test_without_held_out_labels_loop_0_is_plain_training_on_all():
 
 
 def test_labels_with_and_without_those_of_sft():
-    labels = LabelBudget.count(REPORT, sft_spends=True)
+    labels = LabelBudget.count(REPORT, sft_spends=True, ready=False)
     text = summary(frame(), Estimate(0.0, -1, 1), labels, REPORT)
     assert "Human labels used: 400 (300 to train" in text
     assert "100 to compare loops) beside 3,000 pairs without labels" in text
     assert "SFT consumed: 1,400." in text
-    assert LabelBudget.count(REPORT, sft_spends=False).sft == 0
+    assert LabelBudget.count(REPORT, sft_spends=False, ready=False).sft == 0
 
 
 def test_rows_read_are_rows_kept_and_dropped():

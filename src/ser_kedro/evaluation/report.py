@@ -35,6 +35,7 @@ class LabelBudget:
         sft: Pairs whose preferred response SFT was trained on; 0 where it used both.
         pool: Pairs without labels.
         prompts: Prompts that were given without answers, in their place.
+        ready: Loop 0 is a reward model as it was given, which learned from no label.
     """
 
     training: int
@@ -42,14 +43,18 @@ class LabelBudget:
     sft: int
     pool: int
     prompts: int = 0
+    ready: bool = False
 
     @classmethod
-    def count(cls, data_report: dict[str, Any], sft_spends: bool) -> LabelBudget:
+    def count(
+        cls, data_report: dict[str, Any], *, sft_spends: bool, ready: bool
+    ) -> LabelBudget:
         """Count the labels from ``data_report``.
 
         Args:
             data_report: What ``data_split`` reported.
             sft_spends: SFT was trained on the preferred responses only.
+            ready: Loop 0 is a reward model as it was given.
         """
         labels = data_report["human_labels"]
         return cls(
@@ -58,6 +63,7 @@ class LabelBudget:
             sft=labels["sft"] if sft_spends else 0,
             pool=data_report["tables"]["unlabeled_pairs"],
             prompts=data_report["tables"]["pool_prompts"],
+            ready=ready,
         )
 
     @property
@@ -83,6 +89,8 @@ class LabelBudget:
     @property
     def purpose(self) -> str:
         """What the labels were for, in words."""
+        if self.ready:
+            return "to judge every loop's model, and to train those of the loops"
         if self.crossfit:
             return (
                 "all of them to train every loop's model, and to judge it: each by"
@@ -263,6 +271,8 @@ def _gain_line(history: pd.DataFrame, gained: Estimate, labels: LabelBudget) -> 
     plain, kept = _plain(history), history[history["selected_model"]].iloc[0]
     every = labels.crossfit or plain["status"] == PLAIN
     start = "All human labels, no evolution" if every else "Seed"
+    if labels.ready and not plain["loop"]:
+        start = "The reward model as it was given"
     if kept["loop"] == 0:
         unseen = "out of fold" if labels.crossfit else "by the validation pairs"
         verdict = f"no loop was better {unseen}, so the seed is kept"

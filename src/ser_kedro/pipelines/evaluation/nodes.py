@@ -89,6 +89,11 @@ def report(
     from ser_kedro.evaluation.report import LabelBudget, report_of
 
     tuned = bool(sft_model.metrics)  # what is passed on is not measured
+    labels = LabelBudget.count(
+        data_report,
+        sft_spends=tuned and sft.target == "chosen",
+        ready=sft_model.kind == "reward_model",
+    )
     return report_of(
         evolution_history,
         test_scores,
@@ -96,6 +101,6 @@ def report(
         diagnostics,
         benchmark_results,
         data_report,
-        LabelBudget.count(data_report, tuned and sft.target == "chosen"),
+        labels,
         evaluation,
     )
