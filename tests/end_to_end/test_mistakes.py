@@ -188,7 +188,7 @@ def test_files_in_conf(line_of, project, text, said):
     assert all(words in line for words in said), line
 
 
-@pytest.mark.parametrize("env", ["hh_rlhf", "ultrafeedback", "tldr", "stack_overflow"])
+@pytest.mark.parametrize("env", ["hh_rlhf", "ultrafeedback"])
 def test_hub_without_a_network(line_of, env):
     line = line_of(*RUN, "--env", env)
     assert "hub://" in line and "path=FILE" in line

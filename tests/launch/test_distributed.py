@@ -64,11 +64,11 @@ def shapes(folder):
     return found
 
 
+# `python -m benchmarks.launchers` has all combinations.
 @pytest.mark.parametrize(
     "case",
     [
         "zero2-full-packed",
-        "zero3-full-plain",
         "zero3-lora-packed",
         "accelerate-lora-packed",
         "torchrun-full-plain",
