@@ -16,6 +16,26 @@ from ser_kedro.store.tables import read_table
 
 
 @pytest.fixture
+def break_off(monkeypatch):
+    """Break a training off at its nth step; what is returned lists all steps."""
+    from ser_kedro.training.run import Progress
+
+    def at(count):
+        on_step_end, steps = Progress.on_step_end, []
+
+        def end(self, args, state, *rest, **more):
+            steps.append(state.global_step)
+            if len(steps) == count:
+                raise KeyboardInterrupt
+            on_step_end(self, args, state, *rest, **more)
+
+        monkeypatch.setattr(Progress, "on_step_end", end)
+        return steps
+
+    return at
+
+
+@pytest.fixture
 def make_bert(project):
     """Make a folder with a tiny BERT that spells words; seeds and sizes are fixed."""
 

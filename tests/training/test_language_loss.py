@@ -310,22 +310,12 @@ def test_gradients_accumulate_to_the_same_loss(job):
     assert parts["first_loss"] == pytest.approx(whole["first_loss"], rel=1e-4)
 
 
-def test_a_rerun_resumes_to_the_same_weights(job, tmp_path, monkeypatch):
-    from ser_kedro.training.run import Progress
-
+def test_a_rerun_resumes_to_the_same_weights(job, tmp_path, break_off):
     described = job(lm_weight=0.3, epochs=2, save_steps=3)
     described.work(tmp_path)
     expected = load_reward_model(tmp_path / "model", 0)[0].state_dict()
-    on_step_end = Progress.on_step_end
-    steps = []
 
-    def break_off(self, args, state, *rest, **more):
-        steps.append(state.global_step)
-        if len(steps) == 5:
-            raise KeyboardInterrupt
-        on_step_end(self, args, state, *rest, **more)
-
-    monkeypatch.setattr(Progress, "on_step_end", break_off)
+    steps = break_off(5)
     with pytest.raises(KeyboardInterrupt):
         run(described)
     found = load_reward_model(run(described)["model"].location, 0)[0].state_dict()

@@ -324,21 +324,11 @@ def test_from_a_reward_model_training_goes_on(job):
 
 
 @pytest.mark.parametrize("lora", [None, LoraParams(r=2, alpha=8, dropout=0.2)])
-def test_a_rerun_resumes_to_the_same_weights(job, weights, monkeypatch, lora):
-    from ser_kedro.training.run import Progress
-
+def test_a_rerun_resumes_to_the_same_weights(job, weights, break_off, lora):
     described = job(save_steps=3, lora=lora)
     expected = weights(described)
-    on_step_end = Progress.on_step_end
-    steps = []
 
-    def break_off(self, args, state, *rest, **more):
-        steps.append(state.global_step)
-        if len(steps) == 5:
-            raise KeyboardInterrupt
-        on_step_end(self, args, state, *rest, **more)
-
-    monkeypatch.setattr(Progress, "on_step_end", break_off)
+    steps = break_off(5)
     with pytest.raises(KeyboardInterrupt):
         run(described)
 

@@ -201,22 +201,13 @@ def test_no_row_left_is_an_error(job):
         run(job(max_length=48, overlong="drop"))
 
 
-def test_a_rerun_resumes_to_the_same_weights(job, monkeypatch, tmp_path):
-    from ser_kedro.training.run import Progress
-
+def test_a_rerun_resumes_to_the_same_weights(job, break_off, tmp_path):
     described = job(save_steps=2)
     whole = tmp_path / "whole"
     whole.mkdir()
     described.work(whole)
-    on_step_end, steps = Progress.on_step_end, []
 
-    def break_off(self, args, state, *rest, **more):
-        steps.append(state.global_step)
-        if len(steps) == 3:
-            raise KeyboardInterrupt
-        on_step_end(self, args, state, *rest, **more)
-
-    monkeypatch.setattr(Progress, "on_step_end", break_off)
+    steps = break_off(3)
     with pytest.raises(KeyboardInterrupt):
         run(described)
 
