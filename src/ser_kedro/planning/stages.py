@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -114,15 +115,10 @@ def make_plan(
     start = start_of(model, kind, sft.when)
     if kind == "language_model":
         first = shape_of(config, "CAUSAL_LM", sft.lora)
-    stages: list[Stage] = []
-    trainee = scorer
-    if reward.lm_weight:  # its training has logits too
-        trainee = shape_of(config, "CAUSAL_LM", reward.lora)
+    stages = []
     if start.trained:
         stages.append(_sft(first, sft, devices))
-    if reward.trainable != "head":  # a head alone needs what labelling needs
-        stages.append(_reward_training(trainee, reward, devices))
-    stages.append(_labelling(scorer, reward, devices))
+    stages += _reward_stages(config, scorer, reward, devices)
     if kind == "language_model":
         policy = shape_of(config, "CAUSAL_LM", ppo.lora)
         stages.append(_ppo(policy, scorer, ppo, devices))
@@ -164,6 +160,17 @@ def make_plan(
         work=work,
         times=times,
     )
+
+
+def _reward_stages(
+    config: Any, scorer: ModelShape, reward: RewardParams, devices: Devices
+) -> Iterator[Stage]:
+    if reward.trainable != "head":  # a head alone needs what labelling needs
+        trained = scorer
+        if reward.lm_weight:  # its training has logits too
+            trained = shape_of(config, "CAUSAL_LM", reward.lora)
+        yield _reward_training(trained, reward, devices)
+    yield _labelling(scorer, reward, devices)
 
 
 def config_of(model: ModelParams, max_length: int) -> Any:

@@ -122,8 +122,22 @@ def train_reward(
         model, tokenizer, arguments, rows, packing, language, params, seed, workspace
     )
     scorer = Scorer(trained, encoder, packing, params.score_tokens, scores_bf16)
-    folder = workspace / "model"
-    held_out = read_table(validation)
+    metrics |= _save(scorer, encoder, read_table(validation), params, workspace)
+    if rank.is_main():
+        shutil.rmtree(workspace / "trainer")
+        (workspace / "encoded.arrow").unlink()
+    return {**metrics, **counts.as_metrics()}
+
+
+def _save(
+    scorer: Scorer,
+    encoder: Encoder,
+    held_out: pa.Table,
+    params: RewardParams,
+    workspace: Path,
+) -> dict[str, float]:
+    """Save a trained model, check and calibrate it; return what was measured."""
+    metrics, folder = {}, workspace / "model"
     sample = next(_encoded(encoder, held_out))[1][:_SAMPLE]
     if rank.is_main() or is_zero3_enabled():
         metrics["reload_gap"] = save_checked(scorer, folder, sample)
@@ -134,9 +148,7 @@ def train_reward(
             *rewards.astype(np.float64).T,
             temperature=params.fit_temperature,
         )
-        shutil.rmtree(workspace / "trainer")
-        (workspace / "encoded.arrow").unlink()
-    return {**metrics, **counts.as_metrics()}
+    return metrics
 
 
 def _with_pool(

@@ -22,7 +22,7 @@ from openai import (
 )
 from pydantic import SecretStr
 
-from ser_kedro.errors import JudgeError
+from ser_kedro.errors import MASK, JudgeError
 from ser_kedro.policy_evaluation.judge.cache import Answer
 from ser_kedro.policy_evaluation.judge.params import JudgeParams
 from ser_kedro.policy_evaluation.judge.prompts import Message
@@ -138,7 +138,7 @@ def masked(text: str, secret: str, part: int) -> str:
             told[at : at + part] = [True] * part
     runs = groupby(zip(told, text, strict=True), key=itemgetter(0))
     return "".join(
-        "***" if secret_run else "".join(sign for _, sign in run)
+        MASK if secret_run else "".join(sign for _, sign in run)
         for secret_run, run in runs
     )
 
