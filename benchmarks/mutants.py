@@ -31,7 +31,7 @@ QUICK = ("-m", "not slow and not end_to_end and not gpu")
 _CONFIG = """\
 [cosmic-ray]
 module-path = "src/ser_kedro/{package}"
-timeout = 600.0
+timeout = 300.0
 excluded-modules = []
 test-command = "{python} benchmarks/mutants.py --test"
 [cosmic-ray.distributor]

@@ -55,14 +55,14 @@ def validation(table, test_rows):
 @pytest.fixture
 def tune(table, train_rows):
     """Fine-tune a folder on eight pairs."""
-    pairs = table("sft_pairs", train_rows[:8], LABELED)
+    eight = table("sft_pairs", train_rows[:8], LABELED)
 
-    def make(folder, max_length=256, sft=(), **changes):
+    def make(folder, max_length=256, sft=(), pairs=eight, seed=0, **changes):
         job = SftJob(
             model=ModelParams(name=str(folder), **changes),
             pairs=pairs,
             params=SftParams(**{**TRAINING, "max_length": max_length, **dict(sft)}),
-            seed=0,
+            seed=seed,
         )
         return run(job)["model"]
 
@@ -144,6 +144,16 @@ class TestAnInstructModel:
         kind = AutoModelForCausalLM
         assert same(weights(instruct, kind), weights(model.location, kind))
         assert "SFT is skipped: an instruct model, which closes its" in caplog.text
+
+    def test_is_one_model_for_every_split(self, tune, instruct, table, train_rows):
+        """So that nothing is read by it twice; trained, it is another one each time."""
+        other = table("other", train_rows[8:16], LABELED)
+        one, two = tune(instruct), tune(instruct, pairs=other, seed=1)
+        assert one.fingerprint == two.fingerprint
+        assert one.path != two.path
+        always = {"when": "always"}
+        one, two = tune(instruct, sft=always), tune(instruct, pairs=other, sft=always)
+        assert one.fingerprint != two.fingerprint
 
     def test_says_what_has_no_effect(self, tune, instruct, caplog):
         tune(instruct, sft={"target": "chosen", "pool": "text"})
