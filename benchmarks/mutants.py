@@ -4,8 +4,10 @@ Usage: python -m benchmarks.mutants [--sample 60] [--seed 0] [--tool cosmic-ray]
 
 Needs cosmic-ray (`pip install cosmic-ray`, in any environment). Works in a clone of the
 last commit. Of every package in ``PACKAGES`` it draws so many of all the mutants that
-cosmic-ray makes. A mutant meets those quick tests of its package that import its module
-and, if these pass, all of them. Prints a table, and every mutant that survived.
+cosmic-ray makes. A mutant meets tests until one fails: the quick ones of its package
+that import its module, then all quick ones of its package and of the top folder, then
+all slow ones that import its module, but for those of the command line. Prints a table,
+and every mutant that survived.
 """
 
 from __future__ import annotations
@@ -27,11 +29,12 @@ PACKAGES = ("self_evolution", "preferences", "store")
 # A union of types is evaluated by nobody.
 SKIPPED = "core/ReplaceBinaryOperator_BitOr_%"
 _NOTHING_CHOSEN = 5  # exit code of pytest
-QUICK = ("-m", "not slow and not end_to_end and not gpu")
+QUICK = "not slow and not end_to_end and not gpu"
+SLOW = "slow and not end_to_end and not gpu"
 _CONFIG = """\
 [cosmic-ray]
 module-path = "src/ser_kedro/{package}"
-timeout = 300.0
+timeout = 600.0
 excluded-modules = []
 test-command = "{python} benchmarks/mutants.py --test"
 [cosmic-ray.distributor]
@@ -46,15 +49,22 @@ def run_tests() -> int:
     package = module.relative_to("src/ser_kedro").parts[0]
     dotted = ".".join(module.with_suffix("").parts[1:])
     names = re.compile(rf"\b{re.escape(dotted)}\b|{re.escape(_import_of(dotted))}")
-    folder = Path("tests") / package
-    direct = [f for f in sorted(folder.rglob("test_*.py")) if _names(f, names)]
+    tests = Path("tests")
+    direct = [f for f in sorted(tests.rglob("test_*.py")) if _names(f, names)]
+    near = [f for f in direct if (tests / package) in f.parents]
+    stages = (
+        (QUICK, near),
+        (QUICK, [tests / package, *sorted(tests.glob("test_*.py"))]),
+        (SLOW, direct),
+    )
     # Else the installed package, which is that of the first checkout, is tested.
     env = {**os.environ, "PYTHONPATH": str(Path("src").resolve())}
-    for chosen in (direct, [folder]):
-        words = ["-m", "pytest", "-q", "-x", *QUICK, *map(str, chosen)]
-        done = subprocess.run([sys.executable, *words], env=env, check=False)
-        if done.returncode not in (0, _NOTHING_CHOSEN):
-            return done.returncode
+    for marks, chosen in stages:
+        if chosen:
+            words = ["-m", "pytest", "-q", "-x", "-m", marks, *map(str, chosen)]
+            done = subprocess.run([sys.executable, *words], env=env, check=False)
+            if done.returncode not in (0, _NOTHING_CHOSEN):
+                return done.returncode
     return 0
 
 

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.end_to_end import forked
+
 ROOT = Path(__file__).parents[2]
 SELF_EVOLVE = ("run", "--env", "test", "--pipelines", "self_evolve")
+TIMEOUT = 900  # seconds
 _OURS = ("SER_KEDRO_", "KEDRO_")
 
 
@@ -66,13 +69,16 @@ def python():
     """Run Python in a copy; keyword ``input`` is its program."""
 
     def call(*args, cwd, env=None, **kwargs):
+        if args[0] == "-m" and not env and not kwargs:
+            _, module, *words = args
+            return forked.run(module, words, cwd, environment(cwd), TIMEOUT)
         return subprocess.run(
             [sys.executable, *map(str, args)],
             cwd=cwd,
             env=environment(cwd, env),
             capture_output=True,
             text=True,
-            timeout=900,
+            timeout=TIMEOUT,
             **kwargs,
         )
 
