@@ -98,7 +98,6 @@ class TestSelection:
         assert both == pytest.approx((0.9525741, 0.0474259), abs=1e-6)
         assert rows[1]["p_chosen"] == pytest.approx(0.9241418, abs=1e-6)
         assert left == [2, 4, 5]
-        assert "soft_label" not in rows[0]
 
     def test_goes_by_calibrated_probabilities(self, select, scored):
         """σ((2 - 1.5) / 0.2) and σ((1 - 1.5) / 0.2): a margin of 1 becomes sure."""
@@ -119,6 +118,9 @@ class TestSelection:
         # σ of the margins 6, 4.5 and 9
         expected = pytest.approx([0.9975274, 0.9890131, 0.9998766], abs=1e-6)
         assert [row["soft_label"] for row in rows] == expected
+        _, hard, _ = select(scored(), labels="hard", **SURE)
+        assert [row["chosen"] for row in hard] == [row["chosen"] for row in rows]
+        assert "soft_label" not in hard[0]
 
     def test_may_balance_sources(self, select, scored):
         """One sure pair is even, two are odd: the surer of these stays."""
