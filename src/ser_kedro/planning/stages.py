@@ -298,6 +298,9 @@ def _steps(
     labeled, pool = work.pairs["labeled_pairs"], work.pairs["unlabeled_pairs"]
     beside = 0 if reward.lm_pool == "none" else pool
     counted = {"seed": steps(reward, labeled + beside)}
+    if reward.pretrain != "none":
+        first = reward.model_copy(update={"epochs": reward.pretrain_epochs})
+        counted = {"pretraining": steps(first, 2 * pool), **counted}
     # Two loops' selections share no pair, so the pool bounds them both together.
     counted["a loop, at most"] = steps(reward, labeled + pool + beside)
     if tuned:

@@ -181,8 +181,15 @@ class _Loops:
         copies = 1 + self.folds
         scored, learned = copies * pool * pair, copies * pool * reward.epochs * pair
         least, voters = min(loops, patience), reward.voters
+        before = []
+        if reward.pretrain != "none":
+            # The pool's answers are the same for every fold; its control's labels not.
+            times = copies if reward.pretrain == "steps" else 1
+            answers = 2 * pool * reward.pretrain_epochs * pair
+            before.append(training.stage("pretraining", voters * times * answers))
         return [
             *([self._reading("views")] if self.views else []),
+            *before,
             training.stage("seed model", voters * labeled),
             self.scoring.stage("labelling", voters * scored, voters * loops * scored),
             training.stage(

@@ -120,6 +120,11 @@ class RewardParams(TrainingParams):
         lm_pool: ``text`` has the language model's loss on the responses of the pool
             too, which has no labels; ``steps`` is its control, as many steps without
             the pool; ``none``.
+        pretrain: Train, before the labels, on what needs none: ``answers`` tells the
+            answers of the pool's prompts from answers to other prompts (RBS, arXiv
+            2603.02225); ``steps`` is its control, as many steps on the labels
+            themselves; ``none``. A model that is a reward model already goes without.
+        pretrain_epochs: Passes over these answers.
         fit_temperature: Fit the scale of the rewards on the validation pairs, so that
             σ(difference) is a probability; ``False`` leaves it 1.
         packing: Put the two responses of a pair behind one prompt, where that is
@@ -145,6 +150,8 @@ class RewardParams(TrainingParams):
     use_margins: bool = False
     lm_weight: float = Field(0.0, ge=0, lt=1)
     lm_pool: Literal["none", "text", "steps"] = "none"
+    pretrain: Literal["none", "answers", "steps"] = "none"
+    pretrain_epochs: float = Field(1.0, gt=0)
     fit_temperature: bool = True
     packing: bool = True
     max_tokens_per_microbatch: Annotated[int, Field(ge=8)] | Literal["auto"] = "auto"
@@ -175,6 +182,16 @@ class RewardParams(TrainingParams):
             raise ValueError(
                 f"lm_pool={self.lm_pool} has no effect without lm_weight; give"
                 " lm_weight=0.01, or leave lm_pool at none"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _begins_with_a_language_model(self) -> RewardParams:
+        if self.lm_weight and self.pretrain != "none":
+            raise ValueError(
+                f"lm_weight={self.lm_weight:g} starts from a language model, and"
+                f" pretrain={self.pretrain} makes a reward model of it before; leave"
+                " one of the two out"
             )
         return self
 

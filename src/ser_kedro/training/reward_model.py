@@ -8,6 +8,7 @@ from ser_kedro.models.features_job import BackboneJob
 from ser_kedro.models.scoring import compute_features, score_pairs
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.training.head_job import TrainHeadJob
+from ser_kedro.training.own_answers import OwnAnswersJob
 from ser_kedro.training.params import RewardParams
 from ser_kedro.training.reward_job import TrainRewardJob
 from ser_kedro.training.reward_ready_job import CalibrateJob
@@ -35,10 +36,20 @@ def train_reward_model(
         launcher: How jobs run.
         texts: Tables that hold all of ``pairs`` and ``validation``, of which a head's
             features are made; these themselves if not given.
-        pool: Pairs without labels, for ``params.lm_pool``.
+        pool: Pairs without labels, for ``params.lm_pool`` and ``params.pretrain``.
     """
-    # What else is read beside changes no training.
-    read = params.model_copy(update={"views": ()})
+    if params.pretrain != "none" and pool is not None and start.kind != "reward_model":
+        first, learnt, unseen = _before(pairs, validation, params, seed, launcher, pool)
+        start = train_reward_model(
+            start=start,
+            pairs=learnt,
+            validation=unseen,
+            params=first,
+            seed=seed,
+            launcher=launcher,
+        )
+    # What else is read beside changes no training, nor does what came before.
+    read = _alone(params).model_copy(update={"views": ()})
     if params.trainable != "head":
         job = TrainRewardJob(
             start=start,
@@ -66,6 +77,28 @@ def train_reward_model(
         seed=seed,
     )
     return run(head, launcher)["model"]
+
+
+def _before(
+    pairs: tuple[AnyTable, ...],
+    validation: TableRef,
+    params: RewardParams,
+    seed: int,
+    launcher: LauncherParams,
+    pool: TableRef,
+) -> tuple[RewardParams, tuple[AnyTable, ...], TableRef]:
+    """Return how to pretrain, on what, and what to calibrate on."""
+    answers = run(OwnAnswersJob(pool=pool, seed=seed), launcher)
+    epochs = params.pretrain_epochs
+    if params.pretrain == "answers":
+        first = _alone(params).model_copy(update={"epochs": epochs})
+        return first, (answers["pairs"],), answers["held"]
+    epochs *= answers["pairs"].rows / sum(table.rows for table in pairs)
+    return _alone(params).model_copy(update={"epochs": epochs}), pairs, validation
+
+
+def _alone(params: RewardParams) -> RewardParams:
+    return params.model_copy(update={"pretrain": "none", "pretrain_epochs": 1.0})
 
 
 def calibrate_ready(
