@@ -158,6 +158,15 @@ class TestSeed:
         assert (job.seed, job.params) == (SEED, WHOLE)
         assert trained.fingerprint == "model-1"
 
+    def test_a_ready_one_is_calibrated_on_what_is_held_out(self, loop, jobs, model):
+        ready = model("ready")
+        begun = loop()
+        begun = replace(begun, data=DATA.model_copy(update={"sft_model": ready}))
+        assert begun.seed_model().fingerprint == "model-2"
+        scored, calibrated = jobs
+        assert (scored.model, scored.pairs) == (ready, VALIDATION)
+        assert calibrated.scores.fingerprint == "scores-1"
+
     def test_knows_nothing_of_the_loops(self, loop, jobs):
         loop().seed_model()
         loop(start="previous", epochs=1, dropout=0.5, average="loops").seed_model()
@@ -396,6 +405,14 @@ class TestStopped:
         assert loop().select(over, NOTHING) == (NOTHING, NOTHING)
         assert loop().retrain(over, NOTHING) == over.model
         assert jobs == []
+
+    def test_a_pool_of_none_is_left_empty(self, loop, seed_model, model):
+        data = DATA.model_copy(update={"unlabeled_pairs": table("pool", 0)})
+        begun = replace(loop(), data=data)
+        stop = selected("selection", status="stop", rows=0)
+        before = begun.begin(seed_model)
+        new = begun.judge_progress(before, seed_model, SCORES, stop, table("left", 0))
+        assert (new.records[-1].pool_left, new.records[-1].pool) == (0.0, 0)
 
     def test_and_recorded_as_skipped(self, loop, over):
         nothing = (NOTHING,) * 3

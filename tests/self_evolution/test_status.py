@@ -7,7 +7,13 @@ from pydantic import ValidationError
 
 from ser_kedro.models.fit_calibration import fit
 from ser_kedro.self_evolution.params import EvolutionParams
-from ser_kedro.self_evolution.status import Status, decide_status, pairs_needed, select
+from ser_kedro.self_evolution.status import (
+    Status,
+    decide_status,
+    pairs_needed,
+    preference,
+    select,
+)
 
 PROBABILITIES = st.floats(0, 1)
 RULES = ["count", "per_pair", "schedule"]
@@ -245,6 +251,11 @@ def test_probability_is_that_of_bradley_and_terry():
     # σ(logit 0.8 - logit 0.5) is 0.8 itself, which is not above 0.8.
     assert found.chosen.tolist() == [1, 2]
     np.testing.assert_allclose(found.confidence, [0.44 / 0.53, 0.49 / 0.58])
+
+
+@pytest.mark.parametrize("both", [0.0, 1.0])
+def test_of_two_that_are_sure_alike_neither_is_preferred(both):
+    assert preference(*of((both, both))).tolist() == [0.5]
 
 
 def test_balance_takes_as_many_of_each_stratum_the_surest_first():
