@@ -24,6 +24,7 @@ from transformers import (
     Qwen3Config,
 )
 
+from ser_kedro.models.half import halve, keep_head_exact
 from ser_kedro.models.pack import Row, collate, cut, enable
 from ser_kedro.models.reward_model import head_name
 
@@ -157,6 +158,27 @@ def test_in_bf16_packed_rewards_are_as_close_to_fp32_as_plain_ones(name):
     assert (plain - exact).norm() > 0
     # The plain ones have a head in bf16 on top.
     assert (packed - exact).norm() <= 1.5 * (plain - exact).norm()
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_with_weights_in_bf16_too(name):
+    """As labelling holds them: what runs between the layers is bf16 as well."""
+    model = random_model(PACKED[name])
+    halve(model.base_model)
+    keep_head_exact(model)
+    exactly = copy.deepcopy(model).float()
+
+    packing = enable(model)
+
+    assert packing.exact, packing
+    assert "bfloat16: " in packing.measured
+    with torch.no_grad():
+        exact = exactly(**collate(ROWS, 0, packed=False)).logits
+        plain = model(**collate(ROWS, 0, packed=False)).logits
+        packed = model(**collate(ROWS, 0, packed=True)).logits
+    assert packed.dtype == torch.float32
+    assert (plain - exact).norm() > 0
+    assert (packed - exact).norm() <= 2 * (plain - exact).norm()
 
 
 @pytest.mark.parametrize("name", ["bert", "bloom"])

@@ -6,6 +6,7 @@ import torch
 
 from ser_kedro.errors import ModelError
 from ser_kedro.launch.executor import run
+from ser_kedro.models import pack
 from ser_kedro.models.calibration import Calibration
 from ser_kedro.models.pack import Packing
 from ser_kedro.models.params import Scoring
@@ -81,6 +82,39 @@ def test_batches_by_length_score_as_one_by_one(reward_model, pairs, tokens, pack
     assert scorer.packing.exact is packing
     np.testing.assert_allclose(rewards, one_by_one(scorer, pairs), atol=1e-5)
     assert np.ptp(rewards) > 0.1
+
+
+@pytest.mark.parametrize("finely", [False, True])
+def test_in_bf16_rewards_are_near_those_in_fp32(reward_model, pairs, finely):
+    """All weights but the head's, and autocast only where finer rounding is asked."""
+    scoring = Scoring(max_length=256, score_tokens=512)
+    exact = Scorer.load(reward_model.location, scoring).rewards(pairs)
+    half = scoring.model_copy(update={"precision": "bf16"})
+    scorer = Scorer.load(reward_model.location, half, finely=finely)
+    rewards = scorer.rewards(pairs)
+
+    kinds = {name: p.dtype for name, p in scorer.model.named_parameters()}
+    assert kinds["score.weight"] == torch.float32
+    embedding = torch.float32 if finely else torch.bfloat16
+    assert kinds["model.embed_tokens.weight"] == embedding
+    assert kinds["model.layers.0.mlp.up_proj.weight"] == torch.bfloat16
+    assert scorer.packing.exact
+    gap = np.abs(rewards - exact)
+    # A random head makes much of little: rewards have a mean of -21.
+    assert 0 < gap.max() < 0.4 * exact.std()
+
+
+def test_settled_it_scores_as_what_was_loaded(reward_model, pairs):
+    """A training judges its model by the arithmetic that labels by it."""
+    half = Scoring(max_length=256, score_tokens=512, precision="bf16")
+    loaded = Scorer.load(reward_model.location, half)
+    model, tokenizer = load_reward_model(reward_model.location, seed=0)
+    choice = pack.enable(model, bf16=True)
+    trained = Scorer(model, loaded.encoder, choice, 512, bf16=True)
+    assert not np.array_equal(trained.rewards(pairs), loaded.rewards(pairs))
+    np.testing.assert_array_equal(
+        trained.settled().rewards(pairs), loaded.rewards(pairs)
+    )
 
 
 def test_rows_that_do_not_fit_stay_plain_beside_those_that_do(scorer, pairs):

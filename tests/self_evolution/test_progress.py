@@ -41,6 +41,7 @@ def test_compare_is_paired():
 def test_one_pair_favours_nobody():
     comparison = compare(np.array([5.0]), np.array([0.0]))
 
+    assert (comparison.difference, comparison.standard_error) == (5.0, np.inf)
     assert not comparison.favours_new(0.1)
     assert not comparison.favours_best(0.1)
 

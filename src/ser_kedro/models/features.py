@@ -126,7 +126,7 @@ def _batches(
 
 def _scorer(backbone: Path, scoring: Scoring) -> Scorer:
     """Load the backbone with a head that returns its own input, and with views."""
-    scorer = Scorer.load(backbone, scoring)
+    scorer = Scorer.load(backbone, scoring, finely=True)
     model: Any = scorer.model
     name = head_name(model)
     width = model.get_submodule(name).in_features

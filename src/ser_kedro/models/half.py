@@ -60,6 +60,21 @@ def keep_head_exact(model: Any) -> None:
             module.__class__ = ExactLinear
 
 
+def halve(model: Any) -> None:
+    """Let a frozen model hold its weights in bf16, and compute in it throughout.
+
+    What runs between its layers is bf16 too, which autocast keeps in fp32: it is
+    faster, and rounds about twice as much. Buffers stay as they are: the frequencies of
+    rotary positions need their digits.
+
+    Args:
+        model: Any module; its fp32 weights are replaced.
+    """
+    for weight in model.parameters():
+        if weight.dtype == torch.float32:
+            weight.data = weight.data.to(torch.bfloat16)
+
+
 def hold_bf16(model: Any) -> None:
     """Let a frozen model's linear layers hold their weights in bf16 from now on."""
     _halve(_layers(model))

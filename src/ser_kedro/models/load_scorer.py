@@ -47,8 +47,9 @@ def load_scorer(folder: Path, scoring: Scoring) -> Scorer:
         >>> scorer = load_scorer(kept.location, Scoring(max_length=512))
         >>> scorer.text_rewards([[{"role": "user", "content": "Hi"}]], ["Hello!"])
     """
-    scorer = Scorer.load(folder, scoring)
-    if not (folder / VIEWS).is_file():
+    committee = (folder / VIEWS).is_file()
+    scorer = Scorer.load(folder, scoring, finely=committee)
+    if not committee:
         return scorer
     weights = load_head(folder).weight.detach().numpy()[0]
     return CommitteeScorer(**vars(scorer), views=load_views(folder), weights=weights)

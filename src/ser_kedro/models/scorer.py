@@ -17,7 +17,7 @@ from ser_kedro.launch.rank import is_main
 from ser_kedro.models import pack
 from ser_kedro.models.device import device
 from ser_kedro.models.encode import EncodedPair, Encoder, Messages
-from ser_kedro.models.half import hold_bf16
+from ser_kedro.models.half import halve, hold_bf16
 from ser_kedro.models.memory_use import out_of_memory
 from ser_kedro.models.pack import Packing, Row
 from ser_kedro.models.params import Scoring
@@ -52,7 +52,7 @@ class Scorer:
         encoder: How its rows are encoded.
         packing: Whether its rows are packed.
         tokens: Padded tokens of one forward pass; halved where memory runs out.
-        bf16: Compute in bf16, the head apart.
+        bf16: Compute under bf16 autocast, the head apart.
     """
 
     model: PreTrainedModel | Zero3Model
@@ -62,15 +62,16 @@ class Scorer:
     bf16: bool = False
 
     @classmethod
-    def load(cls, folder: Path, scoring: Scoring) -> Self:
+    def load(cls, folder: Path, scoring: Scoring, *, finely: bool = False) -> Self:
         """Load a reward model from its folder.
 
         Args:
             folder: A Hugging Face folder.
             scoring: How it is applied.
+            finely: As of ``of``.
         """
         model, tokenizer = load_reward_model(folder, seed=0)
-        return cls.of(model, tokenizer, scoring)
+        return cls.of(model, tokenizer, scoring, finely=finely)
 
     @classmethod
     def of(
@@ -78,6 +79,8 @@ class Scorer:
         model: PreTrainedModel,
         tokenizer: PreTrainedTokenizerBase,
         scoring: Scoring,
+        *,
+        finely: bool = False,
     ) -> Self:
         """Make a loaded model ready to score, on a GPU where there is one.
 
@@ -87,18 +90,30 @@ class Scorer:
             model: In fp32, on any device.
             tokenizer: The model's.
             scoring: How it is applied.
+            finely: Where it computes in bf16, do so under autocast, which is slower and
+                rounds half as much: for what is computed once and kept.
         """
         if not is_zero3_enabled():
             model.to(device())  # type: ignore[arg-type]
         encoder = Encoder(tokenizer, scoring.max_length)
         use = Use("scoring", scoring.max_length)
         bf16 = uses_bf16(scoring.precision, model.config, use)
+        if bf16 and not finely and not is_zero3_enabled():
+            halve(model.base_model)
+            bf16 = False
         choice = pack.enable(model, wanted=scoring.packing, bf16=bf16)
         if is_zero3_enabled():
             return cls(initialize(model), encoder, choice, scoring.score_tokens, bf16)
         if bf16:
             hold_bf16(model.base_model)
         return cls(model, encoder, choice, scoring.score_tokens, bf16)
+
+    def settled(self) -> Self:
+        """Return it as ``of`` would make it; the model trains no more, nor is saved."""
+        if not self.bf16 or isinstance(self.model, Zero3Model):
+            return self
+        halve(self.model.base_model)
+        return replace(self, bf16=False)
 
     def table_rewards(self, table: pa.Table) -> np.ndarray:
         """Return the rewards of the pairs of a table, shape ``(n, 2)``, float32."""

@@ -12,7 +12,7 @@ from peft import get_peft_model
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from ser_kedro.models.device import device
-from ser_kedro.models.half import hold_bf16
+from ser_kedro.models.half import halve, hold_bf16, keep_head_exact
 from ser_kedro.models.lora import adapter_config
 from ser_kedro.models.params import LoraParams
 from ser_kedro.models.shortened import shortened
@@ -55,7 +55,7 @@ def seconds_a_token(config: Any, use: Use, *, bf16: bool) -> float:
     Args:
         config: A transformers configuration.
         use: What for. A token is one that is read, or written in ``generation``.
-        bf16: Compute under bf16 autocast.
+        bf16: Compute in bf16.
     """
     if use.lora is None or use.lora.last_layers is None:
         few, a_layer = _line(config, use, bf16)
@@ -107,10 +107,14 @@ def _work(model: Any, use: Use, bf16: bool) -> tuple[Callable[[], None], int]:
     training = use.task in ("sft", "reward")
     length = _PROMPT if use.task == "generation" else min(_TOKENS, use.max_length)
     ids = torch.randint(3, 64, (use.rows, length), device=model.device)
-    cast = torch.autocast(model.device.type, torch.bfloat16, enabled=bf16)
     model.train(training)
-    if bf16 and not training:
+    if bf16 and use.task == "scoring":
+        keep_head_exact(model)
+        halve(model.base_model)
+        bf16 = False  # not by autocast
+    elif bf16 and not training:
         hold_bf16(model)
+    cast = torch.autocast(model.device.type, torch.bfloat16, enabled=bf16)
 
     def train() -> None:
         labels = {"labels": ids} if use.task == "sft" else {}

@@ -55,6 +55,6 @@ def average_models(
     columns = pairs.slice(0, _SAMPLE).select(["prompt", "chosen", "rejected"])
     sample = encoder.pairs(*columns.to_pydict().values())
     metrics = {"reload_gap": save_checked(scorer, folder, sample)}
-    rewards = scorer.table_rewards(pairs).astype(np.float64)
+    rewards = scorer.settled().table_rewards(pairs).astype(np.float64)
     temperature = params.fit_temperature
     return metrics | calibrate_model(folder, *rewards.T, temperature=temperature)

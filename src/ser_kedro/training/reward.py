@@ -141,7 +141,7 @@ def _save(
     sample = next(_encoded(encoder, held_out))[1][:_SAMPLE]
     if rank.is_main() or is_zero3_enabled():
         metrics["reload_gap"] = save_checked(scorer, folder, sample)
-        rewards = scorer.table_rewards(held_out)
+        rewards = scorer.settled().table_rewards(held_out)
     if rank.is_main():
         metrics |= calibrate_model(
             folder,
