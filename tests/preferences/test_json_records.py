@@ -216,13 +216,14 @@ class TestFlaws:
         assert flaws(raws) == [("a.json:2", DropReason.invalid_json)]
 
     @pytest.mark.parametrize(
-        "content", ['[{"a": 1}, {"a": 2}', '[\n{"a": 1},\n{"a": 2}\n']
+        ("content", "place"),
+        [('[{"a": 1}, {"a": 2}', 3), ('[\n{"a": 1},\n{"a": 2}\n', 4)],
     )
-    def test_list_that_is_not_closed(self, tmp_path, content):
+    def test_list_that_is_not_closed(self, tmp_path, content, place):
         raws = read(tmp_path, "a.json", content)
 
         assert [raw.record for raw in raws if raw.record] == [{"a": 1}, {"a": 2}]
-        assert [reason for _, reason in flaws(raws)] == [DropReason.invalid_json]
+        assert flaws(raws) == [(f"a.json:{place}", DropReason.invalid_json)]
 
     def test_bad_byte_in_a_document_costs_one_record(self, tmp_path):
         raws = read(tmp_path, "a.json", b'[{"a": 1}, {"a": "\xff"}, {"a": 3}]')

@@ -211,6 +211,15 @@ class TestPrompts:
         assert (pair.prompt, pair.chosen) == ((ASK,), expected)
         assert pair.repairs == ("beginning_of_the_answer_joined",)
 
+    def test_dialogues_that_repeat_the_prompt_behind_a_system_turn(self):
+        system = {"role": "system", "content": "Be brief."}
+        whole = {"chosen": [system, USER, GOOD], "rejected": [system, USER, BAD]}
+
+        pair = read({"prompt": [USER], **whole})
+
+        assert [turn.role for turn in pair.prompt] == ["system", "user"]
+        assert (pair.chosen, pair.rejected) == (GOOD["content"], BAD["content"])
+
     def test_a_dialogue_that_is_not_the_prompts(self):
         record = {
             "prompt": "Who?",
