@@ -3,7 +3,7 @@ BIN := .venv/bin
 RUN := $(BIN)/kedro run --pipelines
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: chaos demo demo-real test test-fast test-gpu check evidence efficiency develop policy real committee results bench smollm2 clean
+.PHONY: chaos coverage demo demo-real test test-fast test-gpu check evidence efficiency develop policy real committee results bench smollm2 clean
 
 demo: .venv/ready  ## run self-evolution on the embedded demo
 	$(RUN) self_evolve
@@ -19,6 +19,11 @@ test-fast: .venv/ready  ## run the tests that need no training and no processes
 
 test-gpu: .venv/ready  ## run the tests that need a GPU
 	SER_KEDRO_TEST_GPU=1 $(BIN)/pytest -m gpu
+
+coverage: .venv/ready  ## run the tests and say which lines of src they run
+	OMP_NUM_THREADS=1 $(BIN)/coverage run -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --fail-under=90
 
 check: .venv/ready  ## lint, types, layers, security
 	$(BIN)/ruff check .
