@@ -10,7 +10,7 @@ from ser_kedro.errors import ModelError
 from ser_kedro.policy import actor_critic
 from ser_kedro.policy.actor_critic import ActorCritic, token_log_probs
 from ser_kedro.policy.batch import collate
-from ser_kedro.policy.ppo import (
+from ser_kedro.policy.ppo_formulas import (
     advantages_and_returns,
     merge_moments,
     next_kl_coefficient,

@@ -1,12 +1,7 @@
 """Proximal policy optimisation of a language model against a reward model.
 
-One file, to be read from top to bottom: first the formulas, as pure functions; then
-one rollout, one update and one evaluation; at the end the loop around them.
-
-Sources. PPO: Schulman et al. 2017 (arXiv 1707.06347). Generalised advantage estimation:
-Schulman et al. 2016 (arXiv 1506.02438). PPO on language models, with a KL penalty a
-token and its controller: Ziegler et al. 2019 (arXiv 1909.08593). The details that
-decide whether it works: Huang et al. 2024 (arXiv 2403.17031).
+To be read from top to bottom: one rollout, one update and one evaluation; at the end
+the loop around them. The formulas, with their sources, are ``ppo_formulas``.
 """
 
 from __future__ import annotations
@@ -36,7 +31,16 @@ from ser_kedro.models.memory_use import Pieces
 from ser_kedro.policy.actor_critic import ActorCritic, precision
 from ser_kedro.policy.batch import Batch, collate
 from ser_kedro.policy.generate import ends_of, sample
+from ser_kedro.policy.over_ranks import OverRanks
 from ser_kedro.policy.ppo_checkpoint import Folder, HeldOut, Progress
+from ser_kedro.policy.ppo_formulas import (
+    advantages_and_returns,
+    merge_moments,
+    next_kl_coefficient,
+    policy_losses,
+    rewards_of_tokens,
+    value_losses,
+)
 from ser_kedro.policy.ppo_params import PpoParams
 
 # Rewards of texts: n prompts and n responses in, n numbers out. Any tokenizer, any
@@ -47,106 +51,6 @@ _EPSILON = 1e-8
 # The draws of an evaluation are the same in every evaluation.
 _EVALUATION_SEED = 20_240_411
 _UNBOUNDED = 10**9
-
-
-# --------------------------------------------------------------------------- formulas
-
-
-def rewards_of_tokens(
-    scores: Tensor, log_ratio: Tensor, mask: Tensor, kl_coefficient: float
-) -> Tensor:
-    """Return the reward of each token: a KL penalty, and the score on the last one.
-
-    Args:
-        scores: Reward of each answer, shape ``(n,)``.
-        log_ratio: ``log π(token) - log reference(token)``, shape ``(n, t)``, nats.
-        mask: True on real tokens, shape ``(n, t)``.
-        kl_coefficient: Reward a nat.
-    """
-    rewards = -kl_coefficient * log_ratio * mask
-    last = mask.sum(1) - 1
-    rewards[torch.arange(len(mask), device=mask.device), last] += scores
-    return rewards
-
-
-def advantages_and_returns(
-    rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: float
-) -> tuple[Tensor, Tensor]:
-    """Return generalised advantages (Schulman et al. 2016, eq. 16) and returns.
-
-    Args:
-        rewards: Reward of each token, shape ``(n, t)``, zero after an answer's end.
-        values: Value of the state before each token, of the same shape.
-        mask: True on real tokens. An answer's end, by eos or by length, is the end of
-            the episode: the value after it is zero.
-        gamma: Discount a token.
-        lam: λ.
-    """
-    advantages = torch.zeros_like(rewards)
-    advantage = next_value = torch.zeros_like(rewards[:, 0])
-    for t in reversed(range(rewards.shape[1])):
-        error = rewards[:, t] + gamma * next_value - values[:, t]
-        advantage = (error + gamma * lam * advantage) * mask[:, t]
-        next_value = values[:, t] * mask[:, t]
-        advantages[:, t] = advantage
-    return advantages, (advantages + values) * mask
-
-
-def policy_losses(
-    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, clip_range: float
-) -> tuple[Tensor, Tensor]:
-    """Return the clipped loss of each token (Schulman et al. 2017, eq. 7), and ratios.
-
-    All tensors have the same shape.
-    """
-    ratio = (log_probs - old_log_probs).exp()
-    clipped = ratio.clamp(1 - clip_range, 1 + clip_range)
-    return torch.maximum(-advantages * ratio, -advantages * clipped), ratio
-
-
-def value_losses(
-    values: Tensor, old_values: Tensor, returns: Tensor, clip_range: float
-) -> Tensor:
-    """Return half the squared error of each value, or of the clipped one if larger.
-
-    A value may not move further than ``clip_range`` from the rollout's and gain by it.
-    """
-    clipped = old_values + (values - old_values).clamp(-clip_range, clip_range)
-    return 0.5 * torch.maximum((values - returns) ** 2, (clipped - returns) ** 2)
-
-
-def next_kl_coefficient(
-    coefficient: float, kl: float, answers: int, params: PpoParams
-) -> float:
-    """Return the adaptive controller's next coefficient (Ziegler et al. 2019, 2.2).
-
-    Args:
-        coefficient: The one of this rollout.
-        kl: Mean nats a sequence in this rollout.
-        answers: Answers in this rollout.
-        params: Target, horizon and whether the coefficient adapts at all.
-    """
-    if not params.adaptive_kl:
-        return coefficient
-    error = min(max(kl / params.kl_target - 1, -0.2), 0.2)
-    return coefficient * (1 + error * answers / params.kl_horizon)
-
-
-def merge_moments(
-    moments: tuple[float, float, float], values: Sequence[float]
-) -> tuple[float, float, float]:
-    """Add values to (count, mean, sum of squared deviations) (Chan et al. 1983)."""
-    count, mean, squares = moments
-    new = np.asarray(values, np.float64)
-    total, shift = count + len(new), float(new.mean()) - mean
-    return (
-        total,
-        mean + shift * len(new) / total,
-        squares + float(new.var()) * len(new) + shift**2 * count * len(new) / total,
-    )
-
-
-# ----------------------------------------------------------------------- the training
 
 
 @dataclass(frozen=True)
@@ -246,6 +150,7 @@ class Ppo:
         self.accelerator = Accelerator(cpu=not torch.cuda.is_available())
         self.rank = self.accelerator.process_index
         self.processes = self.accelerator.num_processes
+        self.ranks = OverRanks(self.accelerator)
         if params.mini_batch_size % self.processes:
             raise ParameterError(
                 f"ppo.mini_batch_size={params.mini_batch_size}: must be a multiple of"
@@ -359,22 +264,22 @@ class Ppo:
         advantages, returns = advantages_and_returns(
             rewards, written.values, written.mask, gamma=params.gamma, lam=params.lam
         )
-        explained = self._explained_variance(returns, written.values, written.mask)
+        explained = self.ranks.explained_variance(returns, written.values, written.mask)
         if params.whiten_advantages:
-            mean, variance = self._moments(advantages, written.mask)
+            mean, variance = self.ranks.moments(advantages, written.mask)
             advantages = (advantages - mean) / math.sqrt(variance + _EPSILON)
             advantages = advantages * written.mask
         lengths = written.mask.sum(1)
         kls = written.log_ratio.sum(1)
         statistics = {
             **self._of_texts(written.texts, raw, written.gold),
-            "reward": self._mean(scores),
-            "kl": self._mean(kls),
+            "reward": self.ranks.mean(scores),
+            "kl": self.ranks.mean(kls),
             "kl_coefficient": progress.kl_coefficient,
-            "entropy": self._moments(written.entropies, written.mask)[0],
+            "entropy": self.ranks.moments(written.entropies, written.mask)[0],
             "explained_variance": explained,
-            "length": self._mean(lengths.float()),
-            "eos_share": self._mean(written.ended.float()),
+            "length": self.ranks.mean(lengths.float()),
+            "eos_share": self.ranks.mean(written.ended.float()),
         }
         return Rollout(written, advantages, returns, statistics)
 
@@ -514,7 +419,7 @@ class Ppo:
         """Take one optimiser step on the rows of a mini-batch."""
         params, written = self.params, rollout.written
         # A token counts the same in whichever mini-batch, row or process it stands.
-        tokens = self._sum(written.mask[rows].sum().float())
+        tokens = self.ranks.sum(written.mask[rows].sum().float())
 
         def gradients(size: int) -> Tensor:
             self.optimizer.zero_grad()
@@ -726,27 +631,7 @@ class Ppo:
             + "; lower ppo.learning_rate, or look at the reward model"
         )
 
-    # ------------------------------------------------------------ sums over processes
-
-    def _sum(self, value: Tensor) -> float:
-        return float(self.accelerator.reduce(value, "sum"))
-
-    def _mean(self, values: Tensor) -> float:
-        count = torch.tensor(float(values.numel()), device=values.device)
-        return self._sum(values.sum()) / self._sum(count)
-
-    def _moments(self, values: Tensor, mask: Tensor) -> tuple[float, float]:
-        """Return mean and variance over the real tokens of all processes."""
-        count = self._sum(mask.sum().float())
-        mean = self._sum((values * mask).sum()) / count
-        return mean, self._sum(((values - mean) ** 2 * mask).sum()) / count
-
-    def _explained_variance(
-        self, returns: Tensor, values: Tensor, mask: Tensor
-    ) -> float | None:
-        whole = self._moments(returns, mask)[1]
-        rest = self._moments(returns - values, mask)[1]
-        return 1 - rest / whole if whole > _EPSILON else None
+    # ------------------------------------------------------------------------ passes
 
     def _collate(self, prompts: list[list[int]], answers: list[list[int]]) -> Batch:
         return collate(prompts, answers, self.pad, self.accelerator.device)

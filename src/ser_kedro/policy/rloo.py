@@ -18,8 +18,9 @@ from datasets import Dataset
 from transformers import TrainerCallback
 from trl import RLOOConfig, RLOOTrainer
 
-from ser_kedro.policy.ppo import Ppo, merge_moments, next_kl_coefficient
+from ser_kedro.policy.ppo import Ppo
 from ser_kedro.policy.ppo_checkpoint import Progress
+from ser_kedro.policy.ppo_formulas import merge_moments, next_kl_coefficient
 from ser_kedro.store.json_io import write_json
 from ser_kedro.training.resume import CHECKPOINTS, last_checkpoint
 from ser_kedro.training.run import train
@@ -115,9 +116,9 @@ class Rloo(Ppo):
         scores = self._scores(rewards, ended, self.params.reward)
         self.rolled = {
             **self._of_texts(texts, raw, gold),
-            "reward": self._mean(scores),
+            "reward": self.ranks.mean(scores),
             "kl_coefficient": self.progress.kl_coefficient,
-            "eos_share": self._mean(ended.float()),
+            "eos_share": self.ranks.mean(ended.float()),
         }
         return [float(score) for score in scores]
 
