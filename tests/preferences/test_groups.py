@@ -326,7 +326,8 @@ class TestLargest:
         keys = [f"{LONG} {LONG} {end}" for end in "abcd"]
         largest = largest_group(np.zeros(4, np.int64), keys)
         assert len(largest.examples) == 3 and largest.prompts == 4
-        assert all(len(text) <= 80 for text in largest.examples)
+        assert all(len(text) == 37 + 5 + 37 for text in largest.examples)
+        assert all(text.startswith(f"{LONG} {LONG}"[:37]) for text in largest.examples)
         assert [text[-1] for text in largest.examples] == ["a", "b", "c"]
         assert "near_copy_threshold" in str(largest)
 

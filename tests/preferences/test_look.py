@@ -48,6 +48,13 @@ def test_three_pairs_are_shown(tmp_path):
     assert "user: Why 2?\npreferred> short\nother> long answer" in text
 
 
+def test_what_people_said_of_a_pair_is_shown(tmp_path):
+    pair = {"prompt": "Why?", "chosen": "g", "rejected": "b"}
+    sure, soft = {**pair, "probability": 1.0}, {**pair, "probability": 0.75}
+    assert "soft label" not in described(tmp_path, [sure])
+    assert "soft label> 0.75" in described(tmp_path, [soft])
+
+
 def test_reads_no_more_than_asked(tmp_path):
     assert value(described(tmp_path, ROWS, limit=2), "rows read").startswith(
         "2 (the first"
