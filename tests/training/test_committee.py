@@ -10,6 +10,7 @@ from ser_kedro.training.committee import (
     Pairs,
     choose_penalties,
     co_train,
+    correlation_of_views,
     cross_fit,
     fit_member,
     fit_members,
@@ -166,3 +167,34 @@ def test_folds_keep_groups_whole_and_are_of_like_size(groups, count, seed):
     largest = max(groups.count(name) for name in groups)
     assert sizes.min() > 0 and sizes.max() - sizes.min() <= largest
     np.testing.assert_array_equal(folds, folds_of(groups, count, seed))
+
+
+class TestHowAlikeViewsErr:
+    @staticmethod
+    def votes(shared, count=4000, views=3):
+        """Votes for the truth, with errors of which a share is common to all."""
+        random = np.random.default_rng(0)
+        labels = random.integers(2, size=count).astype(float)
+        common = random.normal(size=(count, 1))
+        own = random.normal(size=(count, views))
+        errors = np.sqrt(shared) * common + np.sqrt(1 - shared) * own
+        return np.where(labels > 0.5, 1.0, -1.0)[:, None] + errors, labels
+
+    @pytest.mark.parametrize("shared", [0.0, 0.3, 0.9])
+    def test_it_is_the_share_of_their_error_that_is_common(self, shared):
+        """The label, on which all agree, has no part in it."""
+        found = correlation_of_views(*self.votes(shared))
+        assert found == pytest.approx(shared, abs=0.04)
+
+    def test_to_turn_pairs_round_changes_nothing(self):
+        votes, labels = self.votes(0.3)
+        turned = np.arange(len(labels)) % 3 == 0
+        sign = np.where(turned, -1.0, 1.0)[:, None]
+        again = correlation_of_views(sign * votes, np.where(turned, 1 - labels, labels))
+        assert again == pytest.approx(correlation_of_views(votes, labels))
+
+    def test_one_view_has_nothing_to_be_alike_to(self):
+        votes, labels = self.votes(0.3, views=1)
+        assert correlation_of_views(votes, labels) is None
+        constant = np.zeros((len(labels), 2))
+        assert correlation_of_views(constant, 0 * labels) is None

@@ -63,8 +63,33 @@ class CrossFit:
 
     def logits(self, differences: Floats, members: Floats) -> Floats:
         """Return the mean vote on each pair by the members of its fold, ``(n,)``."""
-        votes = np.einsum("nvh,nvh->nv", differences, members[self.folds])
-        return votes.mean(1)
+        return self.votes(differences, members).mean(1)
+
+    def votes(self, differences: Floats, members: Floats) -> Floats:
+        """Return the vote of each member of a pair's fold, ``(n, v)``."""
+        found: Floats = np.einsum("nvh,nvh->nv", differences, members[self.folds])
+        return found
+
+
+def correlation_of_views(votes: Floats, labels: Floats) -> float | None:
+    """Return how alike views err: the mean correlation of two views' votes.
+
+    Votes count for what people said, so that no correlation comes of the label itself.
+    Views that taught each other without error would have to have none (Blum and
+    Mitchell, 1998).
+
+    Args:
+        votes: Of members that have not seen the pairs, shape ``(n, v)``.
+        labels: As of ``Pairs``.
+
+    Returns:
+        In [-1, 1]; ``None`` of one view, or where a view votes alike on all pairs.
+    """
+    towards = votes * np.where(labels >= 0.5, 1.0, -1.0)[:, None]
+    if votes.shape[1] < 2 or not towards.std(0).all():
+        return None
+    found = np.corrcoef(towards, rowvar=False)
+    return float(found[np.triu_indices_from(found, 1)].mean())
 
 
 def fit_member(

@@ -29,6 +29,7 @@ from ser_kedro.training.committee import (
     Pairs,
     choose_penalties,
     co_train,
+    correlation_of_views,
     cross_fit,
     fit_members,
     folds_of,
@@ -161,6 +162,9 @@ def _choose(
         metrics[f"{name}_log_loss"] = float(scaled.mean())
         return scaled
 
+    votes = found.votes(human.differences, found.plain)
+    alike = correlation_of_views(votes, human.labels)
+    metrics |= {} if alike is None else {"views_correlation": alike}
     plain = losses("plain", found.plain)
     if found.co_trained is None:
         return False, metrics
@@ -202,6 +206,8 @@ def _say(metrics: dict[str, float]) -> None:
         f"Committee, out of fold on {metrics['labels']:.0f} labels:"
         f" {metrics['plain_accuracy']:.1%} right without the pool"
     )
+    if "views_correlation" in metrics:
+        line += f" (its views' votes correlate by {metrics['views_correlation']:.2f})"
     if "co_trained_accuracy" in metrics:
         line += (
             f", {metrics['co_trained_accuracy']:.1%} co-trained on it (of its surer"

@@ -7,6 +7,8 @@ from pydantic import ValidationError
 from ser_kedro.preferences.demo_world.words import FILLERS
 from ser_kedro.preferences.demo_world.world import (
     WorldParams,
+    _find_phrases,
+    _hidden,
     draw_pairs,
     gold_reward,
     gold_rewards,
@@ -91,6 +93,42 @@ class TestDrawPairs:
         assert 0.35 < polite.mean() < 0.45
         assert 0.1 < np.corrcoef(gold, polite)[0, 1] < 0.4
         assert 0.02 < np.corrcoef(gold, [len(text) for text in texts])[0, 1] < 0.5
+
+
+class TestSkill:
+    """Writers who differ: the phrases of a response are good or bad together."""
+
+    @staticmethod
+    def alike(skill):
+        """Correlation of two phrases of a response, and the spread of gold rewards."""
+        params = WorldParams(pairs=2000, skill=skill)
+        hidden = _hidden(params)
+        texts = [
+            text
+            for pair in draw_pairs(params, "train")
+            for text in (pair.chosen, pair.rejected)
+        ]
+        found = [_find_phrases(hidden, text) for text in texts]
+        random = np.random.default_rng(0)
+        two = np.array([random.permutation(row)[:2] for row in found])
+        quality = hidden.weights[two]
+        spread = np.std([hidden.weights[row].sum() for row in found])
+        return np.corrcoef(quality.T)[0, 1], spread
+
+    def test_makes_phrases_alike_and_leaves_the_spread(self):
+        correlations, spreads = zip(*map(self.alike, (0.0, 0.5, 1.0)), strict=True)
+        assert abs(correlations[0]) < 0.06
+        assert 0.08 < correlations[1] < 0.2
+        assert 0.3 < correlations[2] < 0.45
+        assert np.allclose(spreads, 1, atol=0.05)
+
+    def test_labels_are_as_often_right(self, params, held_out):
+        skilled = params.model_copy(update={"skill": 1.0})
+        right = [
+            (gaps(world, list(draw_pairs(world, "test"))) > 0).mean()
+            for world in (params, skilled)
+        ]
+        assert right[0] == pytest.approx(right[1], abs=0.02)
 
 
 class TestLabels:

@@ -31,6 +31,7 @@ from ser_kedro.preferences.schema import Message, Pair
 Part = Literal["train", "test"]
 
 _BLOCK = 1024
+_TRIED = 4096  # responses that tell the spread of their quality
 _STREAMS = {"hidden": 0, "train": 1, "test": 2}
 _NOT_IN_PHRASE = re.compile(r"[^a-z\s]+")
 
@@ -53,6 +54,10 @@ class WorldParams(BaseModel):
             ``k ** -zipf_exponent``; 0 makes all phrases equally frequent.
         word_share: Share of the variance of the hidden weights that comes from the
             words of a phrase; the rest is the phrase's own.
+        skill: How much writers differ: one of a standard deviation more skill has
+            ``exp(skill)`` times the odds to choose a phrase that is better by a
+            standard deviation. So the phrases of a response are good or bad together;
+            at 0 they are so independently.
         topic_bonus: What a phrase gains when it suits the topic of the prompt, in
             standard deviations of the weights.
         label_temperature: A label prefers the first response with the probability
@@ -73,6 +78,7 @@ class WorldParams(BaseModel):
     phrases_per_response: tuple[Count, Count] = (3, 7)
     zipf_exponent: float = Field(default=0.7, ge=0, le=3)
     word_share: Share = 0.3
+    skill: float = Field(default=0.0, ge=0, le=5)
     topic_bonus: float = Field(default=0.3, ge=0, le=5)
     label_temperature: float = Field(default=0.15, gt=0, le=100)
     politeness: Share = 0.4
@@ -94,11 +100,16 @@ class WorldParams(BaseModel):
 
 @dataclass(frozen=True)
 class _Hidden:
-    """What no model is told: phrases, their weights, topics and frequencies."""
+    """What no model is told: phrases, their weights, topics and frequencies.
+
+    A writer of skill 1, in standard deviations, draws a phrase ``exp(lure)`` times as
+    often as one of skill 0.
+    """
 
     phrases: tuple[str, ...]
     index: dict[tuple[str, ...], int]
     weights: NDArray[np.float64]
+    lure: NDArray[np.float64]
     topics: NDArray[np.int64]
     frequency: NDArray[np.float64]
     bonus: float
@@ -131,10 +142,17 @@ def _hidden(params: WorldParams) -> _Hidden:
     present = _presence(frequency, sum(params.phrases_per_response) / 2)
     weights -= present @ weights / present.sum()
     weights /= np.sqrt((present * (1 - present)) @ weights**2)
+    lure = params.skill * weights / np.sqrt(present @ weights**2 / present.sum())
+    if params.skill:
+        # What was said of variances holds for independent draws.
+        odds = np.log(frequency) + rng.normal(size=(_TRIED, 1)) * lure
+        drawn, used = _draw_phrases(rng, params, odds)
+        weights /= (weights[drawn] * used).sum(axis=1).std()
     return _Hidden(
         phrases=tuple(" ".join(phrase) for phrase in index),
         index=index,
         weights=weights,
+        lure=lure,
         topics=rng.integers(0, len(TOPICS), params.phrases),
         frequency=frequency,
         bonus=params.topic_bonus * float(np.sqrt(present @ weights**2 / present.sum())),
@@ -226,15 +244,11 @@ def _draw_responses(
     rng: np.random.Generator, params: WorldParams, topics: NDArray[np.int64]
 ) -> tuple[list[str], NDArray[np.float64]]:
     hidden, rows = _hidden(params), len(topics)
-    low, high = params.phrases_per_response
-    counts = rng.integers(low, high + 1, rows)
-    # The largest of log-frequency plus Gumbel noise: a draw without replacement.
     suits = hidden.topics == topics[:, None]
-    keys = np.log(hidden.frequency) + np.log(2) * suits
-    keys = keys + rng.gumbel(size=(rows, params.phrases))
-    drawn = np.argpartition(-keys, high, axis=1)[:, :high]
-    drawn = rng.permuted(drawn, axis=1)
-    used = np.arange(high) < counts[:, None]
+    odds = np.log(hidden.frequency) + np.log(2) * suits
+    if params.skill:
+        odds = odds + rng.normal(size=(rows, 1)) * hidden.lure
+    drawn, used = _draw_phrases(rng, params, odds)
     suits = np.take_along_axis(suits, drawn, axis=1)
     gold = ((hidden.weights[drawn] + hidden.bonus * suits) * used).sum(axis=1)
     polite = _tendency(rng, gold, params.politeness_bias)
@@ -242,10 +256,31 @@ def _draw_responses(
     spread = _tendency(rng, gold, params.length_bias)
     fillers = np.rint(params.fillers * (1 + 0.6 * spread)).clip(0).astype(np.int64)
     texts = [
-        _render(rng, hidden, drawn[row, : counts[row]], fillers[row], polite_rows[row])
+        _render(rng, hidden, drawn[row, used[row]], fillers[row], polite_rows[row])
         for row in range(rows)
     ]
     return texts, gold
+
+
+def _draw_phrases(
+    rng: np.random.Generator, params: WorldParams, odds: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Draw the phrases of responses, none twice in one, in a random order.
+
+    Args:
+        rng: What draws.
+        params: How many phrases a response has.
+        odds: Logarithm of how often each is drawn, shape ``(rows, phrases)``.
+
+    Returns:
+        Phrases of shape ``(rows, most)``, and which of them are used: the first ones.
+    """
+    low, most = params.phrases_per_response
+    counts = rng.integers(low, most + 1, len(odds))
+    # The largest of log-frequency plus Gumbel noise: a draw without replacement.
+    keys = odds + rng.gumbel(size=odds.shape)
+    drawn = rng.permuted(np.argpartition(-keys, most, axis=1)[:, :most], axis=1)
+    return drawn, np.arange(most) < counts[:, None]
 
 
 def _tendency(
