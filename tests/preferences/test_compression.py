@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from ser_kedro.errors import DataError
+from ser_kedro.preferences.files import compression
 from ser_kedro.preferences.files.find import find_files, read_records, unread_files
 from ser_kedro.preferences.records import DropReason
 
@@ -231,6 +232,17 @@ def test_what_is_made_to_fill_the_memory_is_refused(tmp_path, name, pack):
 
     with pytest.raises(DataError, match="a line of it has more than 64 MB"):
         list(read_records(str(tmp_path / name)))
+
+
+def test_only_a_long_line_is_refused(tmp_path, monkeypatch):
+    """Not many short ones, however well they compress."""
+    monkeypatch.setattr(compression, "_LONGEST", 1000)
+    (tmp_path / "a.jsonl.gz").write_bytes(gzip.compress(b'{"a": 1}\n' * 300_000))
+    assert sum(1 for _ in read_records(str(tmp_path / "a.jsonl.gz"))) == 300_000
+    long = json.dumps({"a": "x" * 20_000_000}).encode()
+    (tmp_path / "b.jsonl.gz").write_bytes(gzip.compress(long))
+    with pytest.raises(DataError, match="b.jsonl.gz: a line of it has more than"):
+        list(read_records(str(tmp_path / "b.jsonl.gz")))
 
 
 def test_data_that_compress_well_are_read(tmp_path):

@@ -95,6 +95,13 @@ class TestCsv:
         assert [raw.record for raw in raws if raw.record] == [{"a": "1", "b": "2"}]
         assert flaws(raws) == [("a.csv:3", DropReason.truncated_file)]
 
+    def test_quote_late_in_a_long_file_costs_its_rows(self, tmp_path):
+        rows = "".join(f"{n},x\n" for n in range(3000))
+        raws = read(tmp_path, "a.csv", f'a,b\n{rows}"open,x\n1,x\n')
+
+        assert len([raw for raw in raws if raw.record]) == 3000
+        assert flaws(raws) == [("a.csv:3002", DropReason.truncated_file)]
+
     def test_quote_that_swallows_the_file_is_an_error(self, tmp_path):
         with pytest.raises(DataError, match=r"a\.csv:2: a quote is opened"):
             read(tmp_path, "a.csv", 'a,b\n1,"2\n' + "3,4\n" * 2000)
