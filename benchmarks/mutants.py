@@ -1,6 +1,7 @@
 """Mutation testing: how many of a random sample of small faults do the tests notice?
 
-Usage: python -m benchmarks.mutants [--sample 60] [--seed 0] [--tool cosmic-ray]
+Usage: python -m benchmarks.mutants [--sample 50] [--seed 0] [--tool cosmic-ray]
+       [--keep FOLDER] [--again FOLDER]
 
 Needs cosmic-ray (`pip install cosmic-ray`, in any environment). Works in a clone of the
 last commit. Of every package in ``PACKAGES`` it draws so many of all the mutants that
@@ -8,6 +9,9 @@ cosmic-ray makes. A mutant meets tests until one fails: the quick ones of its pa
 that import its module, then all quick ones of its package and of the top folder, then
 all slow ones that import its module, but for those of the command line. Prints a table,
 and every mutant that survived.
+
+``--keep`` leaves the sessions of cosmic-ray in a folder; ``--again`` tries those that
+survived there once more, with the tests of the last commit.
 """
 
 from __future__ import annotations
@@ -21,7 +25,6 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
-from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -31,6 +34,8 @@ SKIPPED = "core/ReplaceBinaryOperator_BitOr_%"
 _NOTHING_CHOSEN = 5  # exit code of pytest
 QUICK = "not slow and not end_to_end and not gpu"
 SLOW = "slow and not end_to_end and not gpu"
+# Outcome, module, line, operator and change of a mutant.
+Found = tuple[str, str, int, str, str]
 _CONFIG = """\
 [cosmic-ray]
 module-path = "src/ser_kedro/{package}"
@@ -107,7 +112,7 @@ def draw(session: Path, sample: int, seed: int) -> int:
     return len(jobs)
 
 
-def outcomes(session: Path) -> list[tuple[str, str, int, str, str]]:
+def outcomes(session: Path) -> list[Found]:
     """Return outcome, module, line, operator and change of every mutant."""
     with sqlite3.connect(session) as database:
         return database.execute(
@@ -117,23 +122,59 @@ def outcomes(session: Path) -> list[tuple[str, str, int, str, str]]:
         ).fetchall()
 
 
-def main() -> int:
-    """Mutate, test and print; return the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants")
-    parser.add_argument("--sample", type=int, default=60, help="of each package")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--tool", default="cosmic-ray", help="where cosmic-ray is")
-    parser.add_argument("--test", action="store_true", help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.test:
-        return run_tests()
-    if shutil.which(given.tool) is None:
-        parser.error(f"{given.tool}: not found; pip install cosmic-ray")
+def again(sessions: Path) -> list[Found]:
+    """Try once more what survived; return what survives still. Prints a table."""
+    print("| package | tried | noticed at first | noticed now |\n|:--|:--|:--|:--|")
+    alive = []
+    with tempfile.TemporaryDirectory() as folder:
+        clone = _clone(Path(folder))
+        for package in PACKAGES:
+            found = outcomes(sessions / package)
+            lived = [row for row in found if _survived(row)]
+            still = [row for row in lived if not _is_noticed(row, clone)]
+            tried = len(found)
+            print(
+                f"| `{package}` | {tried} | {_share(tried - len(lived), tried)}"
+                f" | {_share(tried - len(still), tried)} |",
+                flush=True,
+            )
+            alive += still
+    return alive
+
+
+def _is_noticed(mutant: Found, clone: Path) -> bool:
+    """Put a mutant into a clone, test, and take it out again."""
+    *_, diff = mutant
+    change = diff[diff.index("--- a/") :]
+    subprocess.run(
+        ["git", "apply", "-"], cwd=clone, input=change, text=True, check=True
+    )
+    words = [sys.executable, "benchmarks/mutants.py", "--test"]
+    done = subprocess.run(words, cwd=clone, capture_output=True, check=False)
+    subprocess.run(["git", "checkout", "--quiet", "."], cwd=clone, check=True)
+    return done.returncode != 0
+
+
+def _clone(folder: Path) -> Path:
+    clone = folder / "project"
+    subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+    return clone
+
+
+def _survived(mutant: Found) -> bool:
+    return "survived" in mutant[0].lower()
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part} ({part / whole:.0%})"
+
+
+def first(given: argparse.Namespace) -> list[Found]:
+    """Mutate and test every package; return what survived. Prints a table."""
     print("| package | mutants | tried | noticed | survived |\n|:--|:--|:--|:--|:--|")
     survivors = []
     with tempfile.TemporaryDirectory() as folder:
-        clone = Path(folder) / "project"
-        subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
+        clone = _clone(Path(folder))
         for package in PACKAGES:
             config, session = Path(folder) / "config.toml", Path(folder) / package
             config.write_text(_CONFIG.format(package=package, python=sys.executable))
@@ -142,14 +183,35 @@ def main() -> int:
                 if words[0] == "init":
                     there = draw(session, given.sample, given.seed)
             found = outcomes(session)
-            count = Counter(outcome.lower().rpartition(".")[2] for outcome, *_ in found)
-            tried, lived = len(found), count["survived"]
-            noticed = f"{tried - lived} ({(tried - lived) / tried:.0%})"
+            lived = [row for row in found if _survived(row)]
+            tried = len(found)
             print(
-                f"| `{package}` | {there:,} | {tried} | {noticed} | {lived} |",
+                f"| `{package}` | {there:,} | {tried}"
+                f" | {_share(tried - len(lived), tried)} | {len(lived)} |",
                 flush=True,
             )
-            survivors += [row for row in found if "survived" in row[0].lower()]
+            survivors += lived
+            if given.keep:
+                given.keep.mkdir(parents=True, exist_ok=True)
+                shutil.copy(session, given.keep)
+    return survivors
+
+
+def main() -> int:
+    """Mutate, test and print; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.mutants")
+    parser.add_argument("--sample", type=int, default=50, help="of each package")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tool", default="cosmic-ray", help="where cosmic-ray is")
+    parser.add_argument("--keep", type=Path, help="a folder for its sessions")
+    parser.add_argument("--again", type=Path, help="such a folder")
+    parser.add_argument("--test", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.test:
+        return run_tests()
+    if given.again is None and shutil.which(given.tool) is None:
+        parser.error(f"{given.tool}: not found; pip install cosmic-ray")
+    survivors = again(given.again) if given.again else first(given)
     print("\n| survivor | operator | change |\n|:--|:--|:--|")
     for _, module, line, operator, diff in survivors:
         place = f"`{Path(module).relative_to('src/ser_kedro')}:{line}`"
