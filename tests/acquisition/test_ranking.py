@@ -126,6 +126,22 @@ def test_a_pair_with_a_low_score_is_not_asked_for_however_far_it_lies():
     assert found.rows.tolist() == [0, 2 * CANDIDATES - 1]
 
 
+def test_what_has_a_label_is_a_centre():
+    """One at 0 leaves the farthest of the candidates, then the middle of the rest."""
+    line = np.arange(20.0)[:, None]
+    found = rank(
+        -np.arange(20.0),
+        np.arange(20),
+        np.arange(20),
+        count=2,
+        random_share=0.0,
+        embed=lambda numbers: csr_array(np.concatenate([[[0.0]], line[numbers]])),
+        known=1,
+    )
+    farthest = 2 * CANDIDATES - 1
+    assert found.rows.tolist() == [farthest, farthest // 2]
+
+
 @few
 @given(pools(), counts, shares)
 def test_no_pair_that_is_left_would_have_been_better(pool, count, share):

@@ -10,7 +10,7 @@ from ser_kedro.acquisition.request_job import REQUESTS, RequestJob
 from ser_kedro.errors import ParameterError
 from ser_kedro.launch.executor import run
 from ser_kedro.models.calibration import Calibration
-from ser_kedro.preferences.schema import UNLABELED
+from ser_kedro.preferences.schema import LABELED, UNLABELED
 from ser_kedro.store.tables import read_table
 
 MARGINS = [4.0, 0.5, -3.0, -0.1, 2.0, 1.0]
@@ -18,11 +18,12 @@ MARGINS = [4.0, 0.5, -3.0, -0.1, 2.0, 1.0]
 
 @pytest.fixture
 def ask(pool, scores):
-    def make(*voters, temperature=1.0, seed=0, pool=pool, **params):
+    def make(*voters, temperature=1.0, seed=0, pool=pool, labelled=(), **params):
         job = RequestJob(
             pairs=pool,
             scores=tuple(scores(f"s{n}", each) for n, each in enumerate(voters)),
             calibrations=(Calibration(7.0, temperature),) * len(voters),
+            labelled=labelled,
             params=AcquisitionParams(**{"random_share": 0.0, **params}),
             seed=seed,
         )
@@ -78,6 +79,25 @@ def test_no_copy_where_pairs_are_spread(ask, table, pool_rows):
     assert spread[0] == 3 and spread[1] != 1
     everything = numbers(asked(spread="k_center"))
     assert everything[-1] == 1 and sorted(everything) == list(range(6))
+
+
+def test_no_copy_of_what_has_a_label_where_pairs_are_spread(ask, table, pool_rows):
+    """Which response was preferred makes no difference."""
+
+    def labelled(chosen, rejected):
+        row = pool_rows[3]
+        kept = {name: row[name] for name in ("pair_id", "group", "prompt", "source")}
+        both = {"chosen": row[chosen], "rejected": row[rejected]}
+        return table(f"labelled-{chosen}", [kept | both], LABELED)
+
+    asked = partial(ask, MARGINS, spread="k_center", one_per_prompt=False)
+    assert numbers(asked(count=1)) == [3]
+    sides = ("response_a", "response_b")
+    one, two = labelled(*sides), labelled(*sides[::-1])
+    assert one.fingerprint != two.fingerprint
+    found = numbers(asked(labelled=(one,)))
+    assert found[-1] == 3 and sorted(found) == list(range(6))
+    assert numbers(asked(labelled=(two,))) == found
 
 
 def test_one_of_each_prompt_where_pairs_are_spread(ask, pool_rows):

@@ -281,7 +281,8 @@ def test_the_kept_model_and_its_voters_choose_what_people_label(jobs, monkeypatc
     kept = model("kept").model_copy(update={"voters": (model("voter"),)})
     params = AcquisitionParams(by="disagreement", count=3)
     made = acquisition.request_labels(
-        table("pool"), kept, params, REWARD, SEED, LAUNCHER
+        *(table(n) for n in ("pool", "labels", "held")),
+        *(kept, params, REWARD, SEED, LAUNCHER),
     )
     *score, ask = jobs
     assert [(job.model.path, job.pairs.path) for job in score] == [
@@ -290,15 +291,27 @@ def test_the_kept_model_and_its_voters_choose_what_people_label(jobs, monkeypatc
     ]
     assert {(job.max_length, job.score_tokens) for job in score} == {(123, 456)}
     assert (ask.pairs, ask.params, ask.seed) == (table("pool"), params, SEED)
+    assert ask.labelled == ()
     assert ask.scores == (table("scores-1"), table("scores-2"))
     assert ask.calibrations == (Calibration(0.0, 2.0),) * 2
     assert made == table("label_requests-3")
+
+
+def test_what_has_a_label_counts_where_texts_are_to_differ(jobs, monkeypatch):
+    monkeypatch.setattr(Calibration, "of", lambda model: Calibration(0.0, 2.0))
+    params = AcquisitionParams(spread="k_center")
+    acquisition.request_labels(
+        *(table(n) for n in ("pool", "labels", "held")),
+        *(model("kept"), params, REWARD, SEED, LAUNCHER),
+    )
+    assert jobs[-1].labelled == (table("labels"), table("held"))
 
 
 def test_nothing_is_scored_for_voters_that_there_are_not(jobs):
     params = AcquisitionParams(by="disagreement")
     with pytest.raises(ParameterError, match="by=disagreement"):
         acquisition.request_labels(
-            table("pool"), model("kept"), params, REWARD, SEED, LAUNCHER
+            *(table(n) for n in ("pool", "labels", "held")),
+            *(model("kept"), params, REWARD, SEED, LAUNCHER),
         )
     assert jobs == []

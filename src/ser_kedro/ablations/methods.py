@@ -235,6 +235,7 @@ def _answers(loop: ControlLoop, **how: Any) -> TableRef:
         loop.reward.scoring,
         loop.seed,
         loop.launcher,
+        labelled=(loop.data.labeled_pairs, loop.data.validation_pairs),
     )
     answered = TrueLabelsJob(pairs=asked, audit=loop.audit_labels)
     return run(answered, loop.launcher)["labeled"]

@@ -20,7 +20,8 @@ class AcquisitionParams(BaseModel):
         one_per_prompt: Take one pair at most of each prompt group: of prompts that are
             the same or near copies (``data_split.near_copy_threshold``).
         spread: ``none`` takes the best-scored pairs; ``k_center`` takes, among five
-            times as many of these, pairs whose texts differ. Random ones stay as drawn.
+            times as many of these, pairs whose texts differ from each other's and from
+            those of labelled ones. Random ones stay as drawn.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -76,6 +76,7 @@ def rank(
     count: int,
     random_share: float,
     embed: Callable[[Numbers], csr_array] | None = None,
+    known: int = 0,
 ) -> Ranking:
     """Choose pairs, one of each group, and put them in order.
 
@@ -84,8 +85,8 @@ def rank(
     so that whoever stops early has about the same share of them.
 
     With ``embed`` the others are chosen by greedy k-centre, and in its order, among
-    ``CANDIDATES`` times as many of the highest scores. The random ones are its first
-    centres; without any, it starts from the highest score.
+    ``CANDIDATES`` times as many of the highest scores. What is known and the random
+    ones are its first centres; without any, it starts from the highest score.
 
     Args:
         scores: What is preferred, higher first, shape ``(n,)``.
@@ -94,8 +95,9 @@ def rank(
             ones and breaks ties.
         count: Pairs at most.
         random_share: Share of the result that is random, in [0, 1].
-        embed: Embeds the pairs of some numbers, shape ``(m,)``, at least one; a matrix
-            of shape ``(m, width)``.
+        embed: Embeds what is known and, behind it, the pairs of some numbers, shape
+            ``(m,)``, at least one; a matrix of shape ``(known + m, width)``.
+        known: Rows of that matrix for what has a label already.
     """
     drawn = _first_of_each(order, groups)
     total = min(count, len(drawn))
@@ -106,7 +108,8 @@ def rank(
     if embed is not None and wanted:
         candidates = best[: CANDIDATES * wanted]
         embeddings = embed(np.concatenate([drawn, candidates]))
-        best = candidates[k_center(embeddings, wanted, len(drawn)) - len(drawn)]
+        centres = known + len(drawn)
+        best = candidates[k_center(embeddings, wanted, centres) - centres]
     random = np.zeros(total, bool)
     random[_evenly(len(drawn), total)] = True
     rows = np.empty(total, np.int64)

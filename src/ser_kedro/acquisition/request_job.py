@@ -43,6 +43,7 @@ REQUESTS = pa.schema(
     ]
 )
 
+_LABELLED = ["prompt", "chosen", "rejected"]
 _SCORES = {
     "margin": margin_scores,
     "disagreement": disagreement_scores,
@@ -63,6 +64,8 @@ class RequestJob(Job[RequestOutputs]):
         pairs: A table of pairs without labels.
         scores: Rewards of the same rows of it, a table of ``SCORES`` for each voter.
         calibrations: Of each voter.
+        labelled: Tables of pairs that have a label; where texts are to differ, they
+            are to differ from these too.
         params: How to choose.
         seed: Of the random ones.
     """
@@ -73,6 +76,7 @@ class RequestJob(Job[RequestOutputs]):
     pairs: TableRef
     scores: tuple[TableRef, ...]
     calibrations: tuple[Calibration, ...]
+    labelled: tuple[TableRef, ...] = ()
     params: AcquisitionParams
     seed: int
 
@@ -92,13 +96,19 @@ class RequestJob(Job[RequestOutputs]):
         scores = _SCORES[self.params.by](probabilities)
         pairs, rows = read_table(self.pairs), tables[0]["row"].to_numpy()
         spread = self.params.spread == "k_center"
+        known = [
+            _joined(**row)
+            for table in self.labelled
+            for row in read_table(table).select(_LABELLED).to_pylist()
+        ]
         ranking = rank(
             scores,
             self._groups(pairs, rows),
             shuffled(_texts(pairs, rows, "pair_id"), seed=self.seed, table="requests"),
             count=self.params.count,
             random_share=self.params.share,
-            embed=partial(_embed, pairs, rows) if spread else None,
+            embed=partial(_embed, known, pairs, rows) if spread else None,
+            known=len(known),
         )
         requests = _requests(pairs, rows, ranking, probabilities.mean(0), scores)
         metrics = {"random": int(ranking.random.sum())}
@@ -137,15 +147,17 @@ def _texts(pairs: pa.Table, rows: np.ndarray, name: str) -> list[str]:
     return [value for batch in batches for value in batch[name].to_pylist()]
 
 
-def _embed(pairs: pa.Table, rows: np.ndarray, numbers: np.ndarray) -> csr_array:
+def _embed(
+    known: list[str], pairs: pa.Table, rows: np.ndarray, numbers: np.ndarray
+) -> csr_array:
     columns = pairs.select(["prompt", "response_a", "response_b"])
     taken = Rows(columns).take(rows[numbers]).to_pylist()
-    return embed([_joined(**row) for row in taken])
+    return embed([*known, *(_joined(**row) for row in taken)])
 
 
-def _joined(prompt: list[dict[str, str]], response_a: str, response_b: str) -> str:
-    turns = [turn["content"] for turn in prompt]
-    return "\n".join([*turns, response_a, response_b])
+def _joined(prompt: list[dict[str, str]], **responses: str) -> str:
+    # In which order the responses stand makes no difference to the n-grams.
+    return "\n".join([*(turn["content"] for turn in prompt), *responses.values()])
 
 
 def _requests(

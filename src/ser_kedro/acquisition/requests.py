@@ -20,6 +20,7 @@ def label_requests(
     scoring: Scoring,
     seed: int,
     launcher: LauncherParams,
+    labelled: tuple[TableRef, ...] = (),
 ) -> TableRef:
     """Score a pool and choose the pairs to label.
 
@@ -31,6 +32,7 @@ def label_requests(
         scoring: How the model is applied.
         seed: Of the random ones.
         launcher: How jobs run.
+        labelled: As of ``RequestJob``.
 
     Returns:
         A table of ``REQUESTS``.
@@ -49,6 +51,7 @@ def label_requests(
         pairs=pool,
         scores=scores,
         calibrations=tuple(map(Calibration.of, voters)),
+        labelled=labelled if params.spread == "k_center" else (),
         params=params,
         seed=seed,
     )

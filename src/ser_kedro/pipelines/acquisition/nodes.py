@@ -11,6 +11,8 @@ from ser_kedro.training.params import RewardParams
 
 def request_labels(
     pool_pairs: TableRef,
+    labeled_pairs: TableRef,
+    validation_pairs: TableRef,
     reward_model: ModelRef,
     acquisition: AcquisitionParams,
     reward: RewardParams,
@@ -19,5 +21,11 @@ def request_labels(
 ) -> TableRef:
     """Choose the pairs of the pool that people should label next."""
     return requests.label_requests(
-        pool_pairs, reward_model, acquisition, reward.scoring, seed, launcher
+        pool_pairs,
+        reward_model,
+        acquisition,
+        reward.scoring,
+        seed,
+        launcher,
+        labelled=(labeled_pairs, validation_pairs),
     )

@@ -1,4 +1,4 @@
-"""``pool_pairs`` and ``reward_model`` → ``label_requests``."""
+"""``pool_pairs``, ``reward_model`` and the labelled pairs → ``label_requests``."""
 
 from kedro.pipeline import Node, Pipeline
 
@@ -13,6 +13,8 @@ def create_pipeline() -> Pipeline:
                 request_labels,
                 inputs={
                     "pool_pairs": "pool_pairs",
+                    "labeled_pairs": "labeled_pairs",
+                    "validation_pairs": "validation_pairs",
                     "reward_model": "reward_model",
                     "acquisition": "params:acquisition",
                     "reward": "params:reward",
