@@ -129,6 +129,13 @@ def test_what_a_run_has_used_of_late_stays_with_what_it_was_made_of(project):
     assert there(project) == {0, 1}
 
 
+@pytest.mark.parametrize(("hours", "stays"), [(1, set()), (3, {0}), (0, set())])
+def test_late_is_counted_in_hours(project, hours, stays):
+    put_job(project, 0, set(), age=time.time() - 2 * 3600)
+    prune.carry_out(prune.make_plan([], 1, hours))
+    assert there(project) == stays
+
+
 def test_what_a_killed_prune_left_is_in_nobodys_way(project):
     """Of a damaged folder, and of a job that was made again meanwhile."""
     job = put_job(project, 0, [])
