@@ -31,6 +31,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ("self_evolution", "preferences", "store")
 # A union of types is evaluated by nobody.
 SKIPPED = "core/ReplaceBinaryOperator_BitOr_%"
+SECONDS = 600.0
 _NOTHING_CHOSEN = 5  # exit code of pytest
 QUICK = "not slow and not end_to_end and not gpu"
 SLOW = "slow and not end_to_end and not gpu"
@@ -39,7 +40,7 @@ Found = tuple[str, str, int, str, str]
 _CONFIG = """\
 [cosmic-ray]
 module-path = "src/ser_kedro/{package}"
-timeout = 600.0
+timeout = {seconds}
 excluded-modules = []
 test-command = "{python} benchmarks/mutants.py --test"
 [cosmic-ray.distributor]
@@ -124,35 +125,45 @@ def outcomes(session: Path) -> list[Found]:
 
 def again(sessions: Path) -> list[Found]:
     """Try once more what survived; return what survives still. Prints a table."""
-    print("| package | tried | noticed at first | noticed now |\n|:--|:--|:--|:--|")
+    print("| package | tried | noticed at first | noticed now | not there any more |")
+    print("|:--|:--|:--|:--|:--|")
     alive = []
     with tempfile.TemporaryDirectory() as folder:
         clone = _clone(Path(folder))
         for package in PACKAGES:
             found = outcomes(sessions / package)
             lived = [row for row in found if _survived(row)]
-            still = [row for row in lived if not _is_noticed(row, clone)]
-            tried = len(found)
+            now = [_is_noticed(row, clone) for row in lived]
+            tried, first = len(found), len(found) - len(lived)
             print(
-                f"| `{package}` | {tried} | {_share(tried - len(lived), tried)}"
-                f" | {_share(tried - len(still), tried)} |",
+                f"| `{package}` | {tried} | {_share(first, tried)}"
+                f" | {_share(first + now.count(True), tried)} | {now.count(None)} |",
                 flush=True,
             )
-            alive += still
+            alive += [row for row, ended in zip(lived, now, strict=True) if not ended]
     return alive
 
 
-def _is_noticed(mutant: Found, clone: Path) -> bool:
-    """Put a mutant into a clone, test, and take it out again."""
+def _is_noticed(mutant: Found, clone: Path) -> bool | None:
+    """Put a mutant into a clone, test, and take it out again.
+
+    Return ``None`` where its lines have changed since.
+    """
     *_, diff = mutant
-    change = diff[diff.index("--- a/") :]
-    subprocess.run(
-        ["git", "apply", "-"], cwd=clone, input=change, text=True, check=True
-    )
+    change = diff[diff.index("--- a/") :].rstrip("\n") + "\n"
+    put = ["git", "apply", "-"]
+    if subprocess.run(put, cwd=clone, input=change, text=True, check=False).returncode:
+        return None
     words = [sys.executable, "benchmarks/mutants.py", "--test"]
-    done = subprocess.run(words, cwd=clone, capture_output=True, check=False)
-    subprocess.run(["git", "checkout", "--quiet", "."], cwd=clone, check=True)
-    return done.returncode != 0
+    try:
+        done = subprocess.run(
+            words, cwd=clone, capture_output=True, check=False, timeout=SECONDS
+        )
+        return done.returncode != 0
+    except subprocess.TimeoutExpired:
+        return True
+    finally:
+        subprocess.run(["git", "checkout", "--quiet", "."], cwd=clone, check=True)
 
 
 def _clone(folder: Path) -> Path:
@@ -177,7 +188,8 @@ def first(given: argparse.Namespace) -> list[Found]:
         clone = _clone(Path(folder))
         for package in PACKAGES:
             config, session = Path(folder) / "config.toml", Path(folder) / package
-            config.write_text(_CONFIG.format(package=package, python=sys.executable))
+            settings = {"python": sys.executable, "seconds": SECONDS}
+            config.write_text(_CONFIG.format(package=package, **settings))
             for words in (("init", config, session), ("exec", config, session)):
                 subprocess.run([given.tool, *map(str, words)], cwd=clone, check=True)
                 if words[0] == "init":

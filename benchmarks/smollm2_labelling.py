@@ -89,10 +89,9 @@ packing on ours. `pipeline` is given each response's text on its own,
 {labelling.BATCH_SIZE} at a time in the order of the data, as in the released script.
 The best that we know with transformers alone is "sorted": all texts sorted by length,
 batches of at most {SCORE_TOKENS} padded tokens, `model(**inputs)` under
-`inference_mode`. Ours is `Scorer.rewards`, as many tokens a pass. In bf16 all have all
-weights in bf16, and everything between them; with us, as `reward.precision=bf16` does,
-the head is left in fp32. To load a model and to prepare it (with us, to try packing)
-does not count.
+`inference_mode`. Ours is `Scorer.rewards`, as many tokens a pass. In bf16 theirs loads
+all weights in bf16; with us (`reward.precision=bf16`) the head stays in fp32. To load a
+model and to prepare it (with us, to try packing) does not count.
 
 | way | precision | pairs/s | median difference of σ(reward) | largest |
 |---|---|---|---|---|

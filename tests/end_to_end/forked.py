@@ -3,6 +3,8 @@
 A command of a few lines spends most of its time on imports of torch and kedro. Here a
 server has them, and every command is a fork of it: a process with its own working
 folder, environment and output, which runs the real program of the copy it stands in.
+All forks share a seed of hashes: what compares two runs gives one of them a variable of
+its own (``ANEW``), and so a process that is started anew.
 """
 
 import atexit
@@ -14,6 +16,7 @@ import tempfile
 from pathlib import Path
 from subprocess import CompletedProcess, TimeoutExpired
 
+ANEW = {"PYTHONHASHSEED": "1"}
 PRELOADED = ["tests.end_to_end.preloaded"]
 
 
@@ -27,6 +30,7 @@ def run(module, arguments, cwd, env, timeout):
     context.set_forkserver_preload(PRELOADED)
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "stdout", Path(folder) / "stderr"
+        out.touch(), err.touch()
         asked = (module, [*map(str, arguments)], str(cwd), env, out, err)
         process = context.Process(target=_command, args=asked)
         process.start()
@@ -40,7 +44,7 @@ def run(module, arguments, cwd, env, timeout):
 
 def _command(module, arguments, cwd, env, *outputs):
     for number, file in enumerate(outputs, start=1):
-        handle = os.open(file, os.O_WRONLY | os.O_CREAT)
+        handle = os.open(file, os.O_WRONLY)
         os.dup2(handle, number)
         os.close(handle)
     os.chdir(cwd)

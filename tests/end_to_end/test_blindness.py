@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from ser_kedro.preferences.demo_world.world import WorldParams, draw_pairs
+from tests.end_to_end.forked import ANEW
 
 pytestmark = pytest.mark.end_to_end
 
@@ -92,12 +93,12 @@ def key(row):
     return row["prompt"], frozenset((row["chosen"], row["rejected"]))
 
 
-def run_with(kedro, project, pipeline, rows, *more):
+def run_with(kedro, project, pipeline, rows, *more, env=None):
     if rows is not None:  # else those that are there
         write(project / "raw.jsonl", rows)
         write(project / "test.jsonl", rows_of("test"))
     options = ("--env", "own", "--params", PARAMS, *more)
-    done = kedro("run", "--pipelines", pipeline, *options, cwd=project)
+    done = kedro("run", "--pipelines", pipeline, *options, cwd=project, env=env)
     assert done.returncode == 0, done.stderr
 
 
@@ -125,7 +126,7 @@ def twins(new_project, kedro):
     """Two copies: the second one's pool was preferred the other way round."""
     one, other = new_project(), new_project()
     rows = rows_of("train")
-    run_with(kedro, one, "self_evolve", rows)
+    run_with(kedro, one, "self_evolve", rows, env=ANEW)
     run_with(kedro, other, "self_evolve", flip_pool(one, rows))
     return one, other
 

@@ -9,6 +9,8 @@ import time
 import pandas as pd
 import pytest
 
+from tests.end_to_end.forked import ANEW
+
 pytestmark = pytest.mark.end_to_end
 
 # Long loops with many checkpoints, so that the kill surely hits one of them.
@@ -66,7 +68,7 @@ def model_of(project, fingerprint):
 def whole(new_project, kedro):
     """A copy whose run was never interrupted."""
     project = new_project()
-    done = kedro(*COMMAND, cwd=project)
+    done = kedro(*COMMAND, cwd=project, env=ANEW)
     assert done.returncode == 0, done.stderr
     return project
 

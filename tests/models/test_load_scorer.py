@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from ser_kedro.acquisition.params import AcquisitionParams
 from ser_kedro.acquisition.requests import label_requests
@@ -10,6 +11,7 @@ from ser_kedro.models.load_scorer import load_scorer
 from ser_kedro.models.params import View
 from ser_kedro.models.scorer import Scorer
 from ser_kedro.models.scoring import score_by_members, score_pairs
+from ser_kedro.self_evolution.voters import train_voters
 from ser_kedro.store.tables import read_table
 from ser_kedro.training.committee_params import CommitteeParams
 from ser_kedro.training.params import RewardParams
@@ -53,6 +55,28 @@ def test_its_rewards_of_texts_are_those_of_the_table(committee, labeled):
     expected = [scores["reward_a"].to_numpy(), scores["reward_b"].to_numpy()]
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert np.std(expected) > 0.1
+
+
+@pytest.mark.parametrize("kind", ["committee", "head", "trained"])
+def test_in_bf16_it_rounds_as_what_it_was_fitted_to(
+    committee, sft_model, labeled, kind
+):
+    """Under autocast, as features are; any other model computes in bf16 throughout."""
+    model = committee
+    if kind != "committee":
+        model = train_voters(
+            start=sft_model,
+            pairs=(labeled,),
+            validation=labeled,
+            params=REWARD.model_copy(
+                update={"trainable": "head" if kind == "head" else "full"}
+            ),
+            seed=0,
+            launcher=INLINE,
+        )
+    half = REWARD.scoring.model_copy(update={"precision": "bf16"})
+    weights = load_scorer(model.location, half).model.get_input_embeddings().weight
+    assert weights.dtype == (torch.bfloat16 if kind == "trained" else torch.float32)
 
 
 def test_an_empty_response_has_a_reward(committee, train_rows):

@@ -158,6 +158,10 @@ class TestPassedOn:
         assert with_it.disk == without.disk
         assert (without.steps["seed"], with_it.steps["seed"]) == (32, 280)
 
+    def test_pretraining_has_steps_of_its_own(self, made):
+        text = render(made(reward={"pretrain": "answers", "pretrain_epochs": 2}))
+        assert "Optimiser steps: pretraining 126, seed 32, a loop, at most 280." in text
+
     def test_heads_share_the_file_of_what_is_frozen(self, made):
         first = made(when="always").stages[0].shape
         reward = made().stages[0].shape

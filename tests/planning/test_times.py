@@ -36,10 +36,14 @@ PAIRS = {
 
 @pytest.fixture
 def seconds(monkeypatch, labeled):
-    """Tokens take 1 s to score and 3 s to train on; a pair has 10, a row 6."""
+    """Tokens take 1 s to label, 2 s to read for features and 3 s to train on.
+
+    A pair has 10, a row 6.
+    """
 
     def speed(config, use, *, bf16):
-        return {"scoring": 1.0, "generation": 5.0}.get(use.task, 3.0)
+        known = {"labelling": 1.0, "scoring": 2.0, "generation": 5.0}
+        return known.get(use.task, 3.0)
 
     def lengths(*arguments):
         return times.Lengths(row=6, pair=10)
@@ -81,7 +85,25 @@ def test_voters_train_and_label_as_often(seconds):
 
 
 def test_under_a_head_each_pair_is_read_once(seconds):
-    assert seconds(trainable="head") == {"features": (10 * 1060, 10 * 1060)}
+    read = 2 * 10 * 1060
+    assert seconds(trainable="head") == {"features": (read, read)}
+    # Each answer of the pool is read once more, beside one to another prompt.
+    more = read + 2 * 10 * 2000
+    assert seconds(trainable="head", pretrain="answers") == {"features": (more, more)}
+
+
+def test_pretraining_is_shared_and_its_control_is_not(seconds):
+    answers = 3 * 2000 * 10
+    assert "pretraining" not in seconds()
+    options = {"asked": {"folds": 4}, "voters": 2}
+    found = seconds(pretrain="answers", **options)
+    assert found["pretraining"] == (answers, answers)
+    assert seconds(pretrain="answers", pretrain_epochs=2)["pretraining"][0] == (
+        2 * answers
+    )
+    control = seconds(pretrain="steps", **options)
+    # Of all labels and of each fold's, for the seed model and three loops.
+    assert control["pretraining"] == (5 * answers, 4 * 5 * answers)
 
 
 def test_each_fold_has_an_evolution_of_its_own(seconds):

@@ -10,12 +10,12 @@ from ser_kedro.errors import DataError
 from ser_kedro.launch.executor import run
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.preferences.schema import UNLABELED
+from ser_kedro.self_evolution.voters import train_voters
 from ser_kedro.store.json_io import read_json
 from ser_kedro.store.layout import RESULT, finished
 from ser_kedro.store.tables import read_table
 from ser_kedro.training.own_answers import OwnAnswersJob, other_rows
 from ser_kedro.training.params import RewardParams
-from ser_kedro.training.reward_model import train_reward_model
 
 TRAINING = {
     "learning_rate": 1e-2,
@@ -78,9 +78,28 @@ class TestTheJob:
         # A twentieth of 48.
         assert (len(one), len(two), one & two) == (46, 2, set())
 
-    def test_another_seed_draws_others(self, made, unlabeled):
+    def test_another_seed_draws_others_of_another_name(self, made, unlabeled):
+        """Features are looked up by the name of a pair."""
         again = run(OwnAnswersJob(pool=unlabeled, seed=1))
-        assert again["pairs"].fingerprint != made["pairs"].fingerprint
+        texts = {}
+        for tables in (made, again):
+            for name in tables:
+                for row in read_table(tables[name]).to_pylist():
+                    both = row["chosen"], row["rejected"]
+                    texts.setdefault(row["pair_id"], set()).add(frozenset(both))
+        assert len(texts) > 150  # of 192 rows, some of which may be drawn twice
+        assert all(len(both) == 1 for both in texts.values())
+
+    def test_what_is_an_answer_to_both_tells_nothing(self, table, unlabeled):
+        rows = read_table(unlabeled).to_pylist()[:3]
+        same = [{**row, "response_a": "Yes.", "response_b": "No."} for row in rows]
+        made = run(OwnAnswersJob(pool=table("same", same, UNLABELED), seed=0))
+        found = [row for name in made for row in read_table(made[name]).to_pylist()]
+        # The other prompt's answer of the other side: never the same text here.
+        assert len(found) == 6
+        alike = [{**row, "response_b": "Yes."} for row in same]
+        made = run(OwnAnswersJob(pool=table("alike", alike, UNLABELED), seed=0))
+        assert [made[name].rows for name in made] == [0, 0]
 
     @pytest.mark.parametrize("rows", [0, 3])
     def test_a_pool_of_one_prompt_is_refused(self, table, unlabeled, rows):
@@ -100,7 +119,7 @@ class TestTrained:
     @pytest.fixture
     def train(self, sft_model, labeled, validation, unlabeled):
         def make(start=None, **changes):
-            return train_reward_model(
+            return train_voters(
                 start=start or sft_model,
                 pairs=(labeled,),
                 validation=validation,
@@ -124,6 +143,10 @@ class TestTrained:
         pretrained = train(pretrain="answers")
         assert pretrained.fingerprint != plain.fingerprint
         # 92 answers of 46 prompts, then 32 labels.
+        assert self.trainings() == [(32, 4), (32, 4), (92, 12)]
+
+    def test_once_for_all_loops_and_voters(self, train):
+        train(pretrain="answers", voters=2)
         assert self.trainings() == [(32, 4), (32, 4), (92, 12)]
 
     def test_its_control_takes_as_many_steps_on_the_labels(self, train):

@@ -95,9 +95,9 @@ def rank(
             ones and breaks ties.
         count: Pairs at most.
         random_share: Share of the result that is random, in [0, 1].
-        embed: Embeds what is known and, behind it, the pairs of some numbers, shape
-            ``(m,)``, at least one; a matrix of shape ``(known + m, width)``.
-        known: Rows of that matrix for what has a label already.
+        embed: Given numbers of pairs, shape ``(m,)``, at least one, returns a matrix of
+            shape ``(known + m, width)``: first what has a label, then these pairs.
+        known: How many have a label.
     """
     drawn = _first_of_each(order, groups)
     total = min(count, len(drawn))

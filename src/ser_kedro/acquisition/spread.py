@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 # Decimals of squared distances: rounding errors must not tell copies apart.
 _DIGITS = 12
+_BLOCK = 256  # known rows that are compared at once
 
 
 def embed(texts: Sequence[str]) -> csr_array:
@@ -61,14 +62,25 @@ def k_center(embeddings: csr_array, count: int, known: int = 0) -> NDArray[np.in
     Returns:
         Different rows in the order of choice, shape ``(min(count, n - known),)``.
     """
-    squares = np.asarray(embeddings.multiply(embeddings).sum(axis=1)).ravel()
+    rest = embeddings[known:]
+    squares = _squares(rest)
     nearest = np.full(len(squares), np.inf)
-    centres = np.empty(min(known + count, len(squares)), np.int64)
+    for start in range(0, known, _BLOCK):
+        block = embeddings[start : min(known, start + _BLOCK)]
+        both = squares[:, None] + _squares(block)[None]
+        distances = np.round(both - 2 * (rest @ block.T).toarray(), _DIGITS)
+        nearest = np.minimum(nearest, distances.min(axis=1))
+    centres = np.empty(min(count, len(squares)), np.int64)
     for place in range(len(centres)):
-        row = place if place < known else int(nearest.argmax())
-        products = embeddings @ embeddings[[row]].toarray()[0]
+        row = int(nearest.argmax())
+        products = rest @ rest[[row]].toarray()[0]
         distances = np.round(squares + squares[row] - 2 * products, _DIGITS)
         nearest = np.minimum(nearest, distances)
         nearest[row] = -np.inf
         centres[place] = row
-    return centres[known:]
+    return known + centres
+
+
+def _squares(embeddings: csr_array) -> NDArray[np.float64]:
+    """Return the squared Euclidean length of each row, shape ``(n,)``."""
+    return np.asarray(embeddings.multiply(embeddings).sum(axis=1)).ravel()

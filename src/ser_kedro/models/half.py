@@ -1,9 +1,10 @@
 """What computes in half precision, and what does not.
 
-Weights of linear layers in bf16 are made once instead of in every forward pass:
-autocast casts them anew in each pass without gradients, and to write one token would
-cost a cast of the whole model. The weights made here are the very
-ones that autocast would make, so results are the same to the last bit.
+``bf16_linears`` and ``hold_bf16`` make the weights of linear layers in bf16 once, and
+not in every forward pass: autocast casts them anew in each pass without gradients, and
+to write one token would cost a cast of the whole model. They are the very ones that
+autocast would make, so results are the same to the last bit. ``halve`` goes further and
+rounds otherwise.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from ser_kedro.models.committee import VIEWS, load_views
-from ser_kedro.models.features import as_kept
+from ser_kedro.models.features import HEAD, as_kept
 from ser_kedro.models.head import load_head
 from ser_kedro.models.pack import Row
 from ser_kedro.models.params import Scoring
@@ -47,9 +47,10 @@ def load_scorer(folder: Path, scoring: Scoring) -> Scorer:
         >>> scorer = load_scorer(kept.location, Scoring(max_length=512))
         >>> scorer.text_rewards([[{"role": "user", "content": "Hi"}]], ["Hello!"])
     """
-    committee = (folder / VIEWS).is_file()
-    scorer = Scorer.load(folder, scoring, finely=committee)
-    if not committee:
+    # What was fitted to features is read as these were.
+    fitted = (folder / HEAD).is_file()
+    scorer = Scorer.load(folder, scoring, finely=fitted)
+    if not (folder / VIEWS).is_file():
         return scorer
     weights = load_head(folder).weight.detach().numpy()[0]
     return CommitteeScorer(**vars(scorer), views=load_views(folder), weights=weights)

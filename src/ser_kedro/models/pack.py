@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from types import MethodType
 from typing import Any
@@ -79,7 +79,11 @@ class Packing:
 
 
 def enable(
-    model: PreTrainedModel, *, wanted: bool = True, bf16: bool = False
+    model: PreTrainedModel,
+    *,
+    wanted: bool = True,
+    bf16: bool = False,
+    settle: Callable[[], None] | None = None,
 ) -> Packing:
     """Teach a model's ``forward`` to read packed rows, where that is exact.
 
@@ -96,7 +100,8 @@ def enable(
             ``forward`` is extended, so that what wraps it (adapters, DDP, DeepSpeed)
             sees every call.
         wanted: ``False`` keeps plain rows in any case.
-        bf16: The model will compute under bf16 autocast.
+        bf16: The model will compute in bf16, under autocast.
+        settle: Makes it compute in bf16 without autocast; called once fp32 is compared.
 
     Returns:
         The choice, which is also logged; packing of a second model of the same kind
@@ -107,7 +112,7 @@ def enable(
     if wanted:
         # Weights in parts (ZeRO 3) cannot be tried: a small whole model stands in.
         tried = probe(model) if is_zero3_enabled() else model
-        packing = _choose(tried, bf16)
+        packing = _choose(tried, bf16, settle)
     if packing.exact:
         model.forward = MethodType(_forward, model)
     # What is usual is said once: a run loads many models of one kind.
@@ -162,7 +167,9 @@ def _forward(
     return SequenceClassifierOutput(logits=self.score(hidden))
 
 
-def _choose(model: PreTrainedModel, bf16: bool) -> Packing:
+def _choose(
+    model: PreTrainedModel, bf16: bool, settle: Callable[[], None] | None
+) -> Packing:
     config = model.config.get_text_config()
     if not isinstance(getattr(model, "score", None), torch.nn.Linear):
         return Packing(False, "the model has no linear head read at the last token")
@@ -171,7 +178,7 @@ def _choose(model: PreTrainedModel, bf16: bool) -> Packing:
         return Packing(False, "positions are scaled by the longest row of a batch")
     kind = attention_of(model)
     try:
-        found = _try(model, bf16)
+        found = _try(model, bf16, settle)
     except Exception as error:  # what a model may raise at a strange mask is open
         return Packing(False, f"{kind} takes no mask of its own ({error})")
     numbers = ", ".join(f"{name}: {each}" for name, each in found.items())
@@ -182,7 +189,9 @@ def _choose(model: PreTrainedModel, bf16: bool) -> Packing:
 
 
 @torch.no_grad()
-def _try(model: PreTrainedModel, bf16: bool) -> dict[str, Agreement]:
+def _try(
+    model: PreTrainedModel, bf16: bool, settle: Callable[[], None] | None
+) -> dict[str, Agreement]:
     """Compare packed with plain rows in fp32, and in the computation's precision."""
     size = model.get_input_embeddings().num_embeddings
     rows = _trial_rows(size)
@@ -196,9 +205,11 @@ def _try(model: PreTrainedModel, bf16: bool) -> dict[str, Agreement]:
     judged = {"fp32": (exact, False)}
     if bf16 or not whole:
         dtype = torch.bfloat16 if whole else model.dtype
-        judged[str(dtype).removeprefix("torch.")] = (model, whole)
-    found = {}
+        judged[str(dtype).removeprefix("torch.")] = (model, whole and settle is None)
+    found: dict[str, Agreement] = {}
     for name, (tried, cast) in judged.items():
+        if found and settle is not None:
+            settle()
         with torch.autocast(model.device.type, torch.bfloat16, enabled=cast):
             packed, plain = _packed(tried, rows), _plain(tried, rows)
         found[name] = Agreement.of(packed @ heads, plain @ heads, reference)

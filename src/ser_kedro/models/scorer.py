@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
@@ -96,20 +97,25 @@ class Scorer:
         if not is_zero3_enabled():
             model.to(device())  # type: ignore[arg-type]
         encoder = Encoder(tokenizer, scoring.max_length)
-        use = Use("scoring", scoring.max_length)
+        finely |= is_zero3_enabled()
+        use = Use("scoring" if finely else "labelling", scoring.max_length)
         bf16 = uses_bf16(scoring.precision, model.config, use)
-        if bf16 and not finely and not is_zero3_enabled():
-            halve(model.base_model)
-            bf16 = False
-        choice = pack.enable(model, wanted=scoring.packing, bf16=bf16)
+        settle = partial(halve, model.base_model) if bf16 and not finely else None
+        choice = pack.enable(model, wanted=scoring.packing, bf16=bf16, settle=settle)
         if is_zero3_enabled():
             return cls(initialize(model), encoder, choice, scoring.score_tokens, bf16)
-        if bf16:
+        if settle is not None:
+            settle()  # where packing was not tried
+        elif bf16:
             hold_bf16(model.base_model)
-        return cls(model, encoder, choice, scoring.score_tokens, bf16)
+        autocast = bf16 and finely
+        return cls(model, encoder, choice, scoring.score_tokens, autocast)
 
     def settled(self) -> Self:
-        """Return it as ``of`` would make it; the model trains no more, nor is saved."""
+        """Return it with the weights that ``of`` would give it, for scoring alone.
+
+        The model must not be trained or saved after that.
+        """
         if not self.bf16 or isinstance(self.model, Zero3Model):
             return self
         halve(self.model.base_model)

@@ -17,7 +17,7 @@ from ser_kedro.models.lora import adapter_config
 from ser_kedro.models.params import LoraParams
 from ser_kedro.models.shortened import shortened
 
-Task = Literal["sft", "reward", "scoring", "generation"]
+Task = Literal["sft", "reward", "scoring", "labelling", "generation"]
 
 # Layers of the two models that are timed: all layers of a model take as long.
 _FEW, _MORE = 1, 3
@@ -32,7 +32,8 @@ class Use:
     """What a model is used for.
 
     Attributes:
-        task: Training a language model or a reward model, scoring, or writing answers.
+        task: Training a language model or a reward model; scoring, in bf16 under
+            autocast; labelling, in bf16 throughout; or writing answers.
         max_length: Tokens of a row.
         lora: Adapters that are trained.
         checkpointing: Activations are computed again.
@@ -108,7 +109,7 @@ def _work(model: Any, use: Use, bf16: bool) -> tuple[Callable[[], None], int]:
     length = _PROMPT if use.task == "generation" else min(_TOKENS, use.max_length)
     ids = torch.randint(3, 64, (use.rows, length), device=model.device)
     model.train(training)
-    if bf16 and use.task == "scoring":
+    if bf16 and use.task == "labelling":
         keep_head_exact(model)
         halve(model.base_model)
         bf16 = False  # not by autocast

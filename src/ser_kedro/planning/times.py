@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ser_kedro.models.encode import Encoder
@@ -135,7 +135,7 @@ def measure(
     assert work.sample is not None
     lengths = sample_lengths(model, work.sample, reward.max_length)
     pairs = work.pairs
-    scoring = _rate(config, reward, Use("scoring", reward.max_length))
+    scoring = _rate(config, reward, Use("labelling", reward.max_length))
     policy = None
     if ppo is not None and pairs.get("ppo_prompts", 0) > ppo.eval_prompts:
         policy = _policy(config, ppo, scoring, lengths, pairs["ppo_prompts"])
@@ -183,10 +183,11 @@ class _Loops:
         least, voters = min(loops, patience), reward.voters
         before = []
         if reward.pretrain != "none":
-            # The pool's answers are the same for every fold; its control's labels not.
-            times = copies if reward.pretrain == "steps" else 1
             answers = 2 * pool * reward.pretrain_epochs * pair
-            before.append(training.stage("pretraining", voters * times * answers))
+            # All trainings share the one on answers; its control is of their own pairs.
+            own = reward.pretrain == "steps"
+            low, high = (copies, copies * (1 + loops)) if own else (1, 1)
+            before.append(training.stage("pretraining", low * answers, high * answers))
         return [
             *([self._reading("views")] if self.views else []),
             *before,
@@ -203,11 +204,14 @@ class _Loops:
     def _reading(self, name: str) -> StageTime:
         unread = ("sft_pairs", "ppo_prompts")
         pairs = sum(rows for part, rows in self.pairs.items() if part not in unread)
+        if self.reward.pretrain == "answers" and name == "features":
+            pairs += 2 * self.pairs["unlabeled_pairs"]  # each answer beside another's
         # Each in a pass of its own, which is slower than passes of several.
-        alone = Use("scoring", self.reward.max_length, rows=1)
-        half = self.scoring.precision == "bf16"
-        seconds = seconds_a_token(self.config, alone, bf16=half)
-        return _Rate(seconds, self.scoring.precision).stage(name, pairs * self.pair)
+        use = Use("scoring", self.reward.max_length)
+        precision = _rate(self.config, self.reward, use).precision
+        half = precision == "bf16"
+        seconds = seconds_a_token(self.config, replace(use, rows=1), bf16=half)
+        return _Rate(seconds, precision).stage(name, pairs * self.pair)
 
 
 def _policy(

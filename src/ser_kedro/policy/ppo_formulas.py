@@ -109,6 +109,3 @@ def merge_moments(
         mean + shift * len(new) / total,
         squares + float(new.var()) * len(new) + shift**2 * count * len(new) / total,
     )
-
-
-# ----------------------------------------------------------------------- the training

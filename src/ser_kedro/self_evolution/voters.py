@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from ser_kedro.launch.params import LauncherParams
 from ser_kedro.self_evolution.crossfit import (
     crossfits,
@@ -11,6 +13,8 @@ from ser_kedro.self_evolution.crossfit import (
 from ser_kedro.store.references import AnyTable, ModelRef, TableRef
 from ser_kedro.training.params import RewardParams
 from ser_kedro.training.reward_model import calibrate_ready, train_reward_model
+
+logger = logging.getLogger(__name__)
 
 # Apart from the seeds of loops, which count from the run's own.
 _VOTER_SEED = 1000
@@ -51,6 +55,12 @@ def seed_model(
     """
     unseen = labeled if crossfits(validation) else validation
     if start.kind == "reward_model":
+        if params.pretrain != "none":
+            logger.warning(
+                "reward.pretrain=%s: no effect, since %s is a reward model already",
+                params.pretrain,
+                start.base_model,
+            )
         ready = calibrate_ready(start, unseen, params, launcher)
         if not crossfits(validation):
             return ready

@@ -61,21 +61,9 @@ class Job(BaseModel, Generic[Outputs]):
     @property
     def fingerprint(self) -> str:
         """Hash of the job, its inputs, our code that it runs, and its libraries."""
-        return self.fingerprint_by(*type(self).model_fields)
-
-    def fingerprint_by(self, *fields: str) -> str:
-        """Return the same hash of a part of the fields.
-
-        It names what comes out equal whatever the other fields are.
-
-        Args:
-            fields: Names of those that change it.
-        """
         identity = {
             "stage": self.stage,
-            "job": self.model_dump(
-                mode="json", include=set(fields), context={"identity": True}
-            ),
+            "job": self.model_dump(mode="json", context={"identity": True}),
             "code": code_hash(type(self).__module__),
             "libraries": {name: version(name) for name in self.libraries},
         }

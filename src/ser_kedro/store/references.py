@@ -39,7 +39,7 @@ class Reference(BaseModel):
         path: Where it lies, relative to the project's root, with forward slashes.
             While a job works, relative to its workspace.
         fingerprint: Identity of the content: the hash of a table's bytes, or of the
-            job that trained a model.
+            job that trained a model; of a model that nothing trained, of its files.
         metrics: Numbers that were measured while it was made. One that is not finite
             is left out, since JSON has no word for it.
     """

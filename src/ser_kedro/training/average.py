@@ -47,7 +47,7 @@ def average_models(
     )
     model.to(device())  # type: ignore[arg-type]
     encoder = Encoder(tokenizer, params.max_length)
-    use = Use("scoring", params.max_length)
+    use = Use("labelling", params.max_length)
     bf16 = uses_bf16(params.precision, model.config, use)
     packing = pack.enable(model, wanted=params.packing, bf16=bf16)
     scorer = Scorer(model, encoder, packing, params.score_tokens, bf16)

@@ -74,9 +74,9 @@ class CrossFit:
 def correlation_of_views(votes: Floats, labels: Floats) -> float | None:
     """Return how alike views err: the mean correlation of two views' votes.
 
-    Votes count for what people said, so that no correlation comes of the label itself.
-    Views that taught each other without error would have to have none (Blum and
-    Mitchell, 1998).
+    Votes count for what people said (an even label: for the first response), so that no
+    correlation comes of the label itself. Co-training is proven where views are
+    independent given the label, so that there is none (Blum and Mitchell, 1998).
 
     Args:
         votes: Of members that have not seen the pairs, shape ``(n, v)``.

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, TypedDict
+from typing import Any, ClassVar, TypedDict
 
 import numpy as np
 import pyarrow as pa
 
 from ser_kedro.errors import DataError
-from ser_kedro.preferences.schema import PAIRS
+from ser_kedro.preferences.schema import PAIRS, Message, Pair
 from ser_kedro.store.job import Job
 from ser_kedro.store.references import TableRef
 from ser_kedro.store.tables import BATCH, Rows, read_table, write_table
@@ -49,7 +49,9 @@ class OwnAnswersJob(Job[OwnAnswers]):
         return f"Put {self.pool.rows:,} pairs' answers beside those of other prompts"
 
     def work(self, workspace: Path) -> OwnAnswers:
-        """Write ``pairs`` and ``held``, of which no prompt is in both.
+        """Write ``pairs`` and ``held``: no prompt is asked in both.
+
+        A response that is the other prompt's as well tells nothing and is left out.
 
         Raises:
             DataError: If the pool is of one prompt.
@@ -100,17 +102,19 @@ def _paired(
     read = Rows(pool)
     for start in range(0, len(rows), BATCH):
         part = rows[start : start + BATCH]
-        own = read.take(part)
-        for side, name in enumerate(_RESPONSES):
-            # Of the other prompt the other side, so that each is as often in both.
-            other = read.take(others[part, side])[_RESPONSES[1 - side]]
-            columns = {
-                **{name: own[name] for name in ("group", "prompt", "source")},
-                "pair_id": [
-                    f"{pair}-own-{side}" for pair in own["pair_id"].to_pylist()
-                ],
-                "chosen": own[name],
-                "rejected": other,
-            }
-            named = {name: columns[name] for name in PAIRS.names}
-            yield pa.RecordBatch.from_pydict(named, PAIRS)
+        own = read.take(part).to_pylist()
+        for side, (name, other) in enumerate((_RESPONSES, _RESPONSES[::-1])):
+            theirs = read.take(others[part, side])[other].to_pylist()
+            both = zip(own, theirs, strict=True)
+            found = [
+                _row(row, row[name], text) for row, text in both if row[name] != text
+            ]
+            yield pa.RecordBatch.from_pylist(found, PAIRS)
+
+
+def _row(own: dict[str, Any], chosen: str, rejected: str) -> dict[str, Any]:
+    turns = tuple(Message(**turn) for turn in own["prompt"])
+    kept = {name: own[name] for name in ("group", "prompt", "source")}
+    # Features are looked up by it, so it must tell different texts apart.
+    name = Pair(turns, chosen, rejected).pair_id
+    return {**kept, "pair_id": name, "chosen": chosen, "rejected": rejected}

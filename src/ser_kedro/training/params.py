@@ -122,8 +122,9 @@ class RewardParams(TrainingParams):
             the pool; ``none``.
         pretrain: Train, before the labels, on what needs none: ``answers`` tells the
             answers of the pool's prompts from answers to other prompts (RBS, arXiv
-            2603.02225); ``steps`` is its control, as many steps on the labels
-            themselves; ``none``. A model that is a reward model already goes without.
+            2603.02225); ``steps`` is its control, on as many rows of what the training
+            itself learns from; ``none``. A model that is a reward model already goes
+            without.
         pretrain_epochs: Passes over these answers.
         fit_temperature: Fit the scale of the rewards on the validation pairs, so that
             σ(difference) is a probability; ``False`` leaves it 1.

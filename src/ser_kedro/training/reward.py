@@ -97,7 +97,9 @@ def train_reward(
     config = from_pretrained(AutoConfig, start.location)
     use = Use("reward", params.max_length, params.lora, params.gradient_checkpointing)
     trains_bf16 = uses_bf16(params.precision, config, use)
-    scores_bf16 = uses_bf16(params.precision, config, Use("scoring", params.max_length))
+    scores_bf16 = uses_bf16(
+        params.precision, config, Use("labelling", params.max_length)
+    )
     arguments = training_arguments(
         RewardConfig,
         params,

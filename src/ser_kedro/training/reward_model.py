@@ -13,6 +13,9 @@ from ser_kedro.training.params import RewardParams
 from ser_kedro.training.reward_job import TrainRewardJob
 from ser_kedro.training.reward_ready_job import CalibrateJob
 
+# The same for every loop, fold and voter, which so share one pretraining.
+_PRETRAINING_SEED = 0
+
 
 def train_reward_model(
     *,
@@ -39,17 +42,17 @@ def train_reward_model(
         pool: Pairs without labels, for ``params.lm_pool`` and ``params.pretrain``.
     """
     if params.pretrain != "none" and pool is not None and start.kind != "reward_model":
-        first, learnt, unseen = _before(pairs, validation, params, seed, launcher, pool)
+        first, learnt, unseen = _before(pairs, validation, params, launcher, pool)
         start = train_reward_model(
             start=start,
             pairs=learnt,
             validation=unseen,
             params=first,
-            seed=seed,
+            seed=_PRETRAINING_SEED,
             launcher=launcher,
         )
-    # What else is read beside changes no training, nor does what came before.
-    read = _alone(params).model_copy(update={"views": ()})
+    # Views are read beside, and change no training.
+    read = _alone(params)
     if params.trainable != "head":
         job = TrainRewardJob(
             start=start,
@@ -83,12 +86,11 @@ def _before(
     pairs: tuple[AnyTable, ...],
     validation: TableRef,
     params: RewardParams,
-    seed: int,
     launcher: LauncherParams,
     pool: TableRef,
 ) -> tuple[RewardParams, tuple[AnyTable, ...], TableRef]:
     """Return how to pretrain, on what, and what to calibrate on."""
-    answers = run(OwnAnswersJob(pool=pool, seed=seed), launcher)
+    answers = run(OwnAnswersJob(pool=pool, seed=_PRETRAINING_SEED), launcher)
     epochs = params.pretrain_epochs
     if params.pretrain == "answers":
         first = _alone(params).model_copy(update={"epochs": epochs})
@@ -98,7 +100,9 @@ def _before(
 
 
 def _alone(params: RewardParams) -> RewardParams:
-    return params.model_copy(update={"pretrain": "none", "pretrain_epochs": 1.0})
+    """Return the parameters of one training, without what comes before or beside."""
+    changes = {"pretrain": "none", "pretrain_epochs": 1.0, "views": ()}
+    return params.model_copy(update=changes)
 
 
 def calibrate_ready(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar
 
-from ser_kedro.models.params import Kind, ModelParams
+from ser_kedro.models.params import ModelParams
+from ser_kedro.store.fingerprints import hash_folder
 from ser_kedro.store.job import Job
 from ser_kedro.store.references import ModelOutputs, ModelRef, TableRef
 from ser_kedro.training.params import SftParams
@@ -57,14 +58,12 @@ class SftJob(Job[ModelOutputs]):
         made = ModelRef(
             kind=kind,
             path="model",
-            fingerprint=self.fingerprint if metrics else self._passed_on(kind),
+            # A model that is passed on is named by its content: it is the same for
+            # every split of the data, and what it computed is reused.
+            fingerprint=(
+                self.fingerprint if metrics else hash_folder(workspace / "model")[:32]
+            ),
             base_model=self.model.name,
             metrics=metrics,
         )
         return {"model": made}
-
-    def _passed_on(self, kind: Kind) -> str:
-        """Name a model that is the same for every split: what it computed is reused."""
-        # An encoder may lack weights of its own, which are drawn.
-        drawn = ("seed",) if kind == "encoder" else ()
-        return self.fingerprint_by("model", *drawn)

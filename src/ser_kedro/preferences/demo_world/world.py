@@ -32,7 +32,7 @@ Part = Literal["train", "test"]
 
 _BLOCK = 1024
 _TRIED = 4096  # responses that tell the spread of their quality
-_STREAMS = {"hidden": 0, "train": 1, "test": 2}
+_STREAMS = {"hidden": 0, "train": 1, "test": 2, "skill": 3}
 _NOT_IN_PHRASE = re.compile(r"[^a-z\s]+")
 
 Size = Annotated[int, Field(ge=1, le=MOST_PROMPTS)]
@@ -54,10 +54,11 @@ class WorldParams(BaseModel):
             ``k ** -zipf_exponent``; 0 makes all phrases equally frequent.
         word_share: Share of the variance of the hidden weights that comes from the
             words of a phrase; the rest is the phrase's own.
-        skill: How much writers differ: one of a standard deviation more skill has
-            ``exp(skill)`` times the odds to choose a phrase that is better by a
-            standard deviation. So the phrases of a response are good or bad together;
-            at 0 they are so independently.
+        skill: How much writers differ. Take two writers whose skill differs by a
+            standard deviation, and two phrases whose quality does: the better writer's
+            odds of the better phrase are ``exp(skill)`` times the other's. So the
+            phrases of a response are good or bad together; at 0 they are so
+            independently.
         topic_bonus: What a phrase gains when it suits the topic of the prompt, in
             standard deviations of the weights.
         label_temperature: A label prefers the first response with the probability
@@ -102,8 +103,8 @@ class WorldParams(BaseModel):
 class _Hidden:
     """What no model is told: phrases, their weights, topics and frequencies.
 
-    A writer of skill 1, in standard deviations, draws a phrase ``exp(lure)`` times as
-    often as one of skill 0.
+    ``lure`` is what a standard deviation of a writer's skill adds to the logarithm of a
+    phrase's odds.
     """
 
     phrases: tuple[str, ...]
@@ -144,9 +145,11 @@ def _hidden(params: WorldParams) -> _Hidden:
     weights /= np.sqrt((present * (1 - present)) @ weights**2)
     lure = params.skill * weights / np.sqrt(present @ weights**2 / present.sum())
     if params.skill:
-        # What was said of variances holds for independent draws.
-        odds = np.log(frequency) + rng.normal(size=(_TRIED, 1)) * lure
-        drawn, used = _draw_phrases(rng, params, odds)
+        # Phrases that come together sum up to more, by what only a trial can tell. It
+        # has draws of its own, so that all else is as at skill 0.
+        trial = _stream(params, "skill")
+        odds = np.log(frequency) + trial.normal(size=(_TRIED, 1)) * lure
+        drawn, used = _draw_phrases(trial, params, odds)
         weights /= (weights[drawn] * used).sum(axis=1).std()
     return _Hidden(
         phrases=tuple(" ".join(phrase) for phrase in index),
