@@ -129,6 +129,25 @@ def test_what_a_run_has_used_of_late_stays_with_what_it_was_made_of(project):
     assert there(project) == {0, 1}
 
 
+@pytest.mark.parametrize("text", ['{"a": ', "[" * 100_000, "\udcff"])
+def test_a_file_that_nobody_can_read_names_nothing(project, text):
+    put_job(project, 0, set())
+    put_job(project, 1, set())
+    version = put_version(project, "own", "d.json", stamp(0), [0])
+    (version / "notes.json").write_bytes(text.encode("utf-8", "surrogatepass"))
+    plan = prune.make_plan([project / "data"], 1, 1)
+    assert [int(job.name) for job in plan.jobs] == [1]
+    assert plan.kept == 1
+
+
+def test_a_link_that_leads_back_hides_nothing(project):
+    put_job(project, 0, set())
+    put_version(project, "own", "d.json", stamp(0), [0])
+    (project / "data" / "a_loop").symlink_to(project / "data")
+    (project / "data" / "own" / "00_loop").symlink_to(project / "data" / "own")
+    assert prune.make_plan([project / "data"], 1, 1).jobs == []
+
+
 @pytest.mark.parametrize(("hours", "stays"), [(1, set()), (3, {0}), (0, set())])
 def test_late_is_counted_in_hours(project, hours, stays):
     put_job(project, 0, set(), age=time.time() - 2 * 3600)
