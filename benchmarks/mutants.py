@@ -133,6 +133,8 @@ def again(sessions: Path) -> list[Found]:
         for package in PACKAGES:
             found = outcomes(sessions / package)
             lived = [row for row in found if _survived(row)]
+            if lived:
+                _check_tests(clone / lived[0][1], clone)
             now = [_is_noticed(row, clone) for row in lived]
             tried, first = len(found), len(found) - len(lived)
             print(
@@ -142,6 +144,16 @@ def again(sessions: Path) -> list[Found]:
             )
             alive += [row for row, ended in zip(lived, now, strict=True) if not ended]
     return alive
+
+
+def _check_tests(module: Path, clone: Path) -> None:
+    """Check that the tests pass where nothing but a comment is new."""
+    text = module.read_text("utf-8")
+    module.write_text(f"{text}# nothing\n", "utf-8")
+    words = [sys.executable, "benchmarks/mutants.py", "--test"]
+    done = subprocess.run(words, cwd=clone, capture_output=True, text=True, check=False)
+    module.write_text(text, "utf-8")
+    assert done.returncode == 0, done.stdout
 
 
 def _is_noticed(mutant: Found, clone: Path) -> bool | None:

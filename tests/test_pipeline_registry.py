@@ -88,7 +88,9 @@ def test_steps_are_registered_as_themselves():
 def test_what_people_are_asked_depends_on_no_label_of_the_pool():
     asks = register_pipelines()["acquisition"]
     made = {name for name in asks.inputs() if not name.startswith("params:")}
-    assert made == {"pool_pairs", "reward_model"}
+    # What people have labelled is there for its texts (acquisition/test_request_job).
+    labelled = {"labeled_pairs", "validation_pairs"}
+    assert made == {"pool_pairs", "reward_model", *labelled}
 
 
 def test_of_the_policys_run_only_its_evaluation_reads_test_pairs():
