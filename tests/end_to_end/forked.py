@@ -54,12 +54,13 @@ def _command(module, arguments, cwd, env, *outputs):
     places = [place for place in sys.path if not place.startswith(root + "/tests")]
     sys.path[:] = ["", *env["PYTHONPATH"].split(os.pathsep), *places]
     sys.argv[:] = [module, *arguments]
+    atexit._clear()  # what the server would do at its end
     code = 0
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as end:
         code = end.code
     finally:
-        # A forked process leaves without them.
+        # A forked process leaves without what the command wants to do at its end.
         atexit._run_exitfuncs()
     sys.exit(code)
