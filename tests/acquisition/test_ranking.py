@@ -113,33 +113,29 @@ def test_pairs_are_spread_among_the_highest_scores(embedded, count, share):
         assert chosen[0] == best.rows[0]
 
 
-def test_a_pair_with_a_low_score_is_not_asked_for_however_far_it_lies():
-    line = np.arange(20.0)[:, None]
+def two_of_a_line(*known):
+    """Ask for two of the points 0, 1, ... 19, which score less and less."""
+    line, labelled = np.arange(20.0), np.array(known, float)
     found = rank(
-        -np.arange(20.0),
+        -line,
         np.arange(20),
         np.arange(20),
         count=2,
         random_share=0.0,
-        embed=lambda numbers: csr_array(line[numbers]),
+        embed=lambda rows: csr_array(np.concatenate([labelled, line[rows]])[:, None]),
+        known=len(known),
     )
-    assert found.rows.tolist() == [0, 2 * CANDIDATES - 1]
+    return found.rows.tolist()
+
+
+def test_a_pair_with_a_low_score_is_not_asked_for_however_far_it_lies():
+    assert two_of_a_line() == [0, 2 * CANDIDATES - 1]
 
 
 def test_what_has_a_label_is_a_centre():
     """One at 0 leaves the farthest of the candidates, then the middle of the rest."""
-    line = np.arange(20.0)[:, None]
-    found = rank(
-        -np.arange(20.0),
-        np.arange(20),
-        np.arange(20),
-        count=2,
-        random_share=0.0,
-        embed=lambda numbers: csr_array(np.concatenate([[[0.0]], line[numbers]])),
-        known=1,
-    )
     farthest = 2 * CANDIDATES - 1
-    assert found.rows.tolist() == [farthest, farthest // 2]
+    assert two_of_a_line(0) == [farthest, farthest // 2]
 
 
 @few

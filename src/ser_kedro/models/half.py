@@ -64,8 +64,8 @@ def keep_head_exact(model: Any) -> None:
 def halve(model: Any) -> None:
     """Let a frozen model hold its weights in bf16, and compute in it throughout.
 
-    What runs between its layers is bf16 too, which autocast keeps in fp32: it is
-    faster, and rounds about twice as much. Buffers stay as they are: the frequencies of
+    What runs between its layers is bf16 too, which autocast keeps in fp32: there is
+    less to cast, and more is rounded. Buffers stay as they are: the frequencies of
     rotary positions need their digits.
 
     Args:

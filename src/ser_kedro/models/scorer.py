@@ -92,7 +92,7 @@ class Scorer:
             tokenizer: The model's.
             scoring: How it is applied.
             finely: Where it computes in bf16, do so under autocast, which is slower and
-                rounds half as much: for what is computed once and kept.
+                rounds less: for what is computed once and kept.
         """
         if not is_zero3_enabled():
             model.to(device())  # type: ignore[arg-type]

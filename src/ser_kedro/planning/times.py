@@ -166,7 +166,10 @@ class _Loops:
 
     def heads(self) -> list[StageTime]:
         """Return the stages of a frozen model: each pair is read once."""
-        return [self._reading("features")]
+        # Each answer of the pool is read once more, beside one to another prompt.
+        answers = 2 * self.pairs["unlabeled_pairs"]
+        more = answers if self.reward.pretrain == "answers" else 0
+        return [self._reading("features", more)]
 
     def trainings(self, loops: int, patience: int) -> list[StageTime]:
         """Return the stages of trainings, of each fold and of all labels."""
@@ -201,11 +204,10 @@ class _Loops:
             self.scoring.stage("evaluation", (1 + least) * test, (1 + loops) * test),
         ]
 
-    def _reading(self, name: str) -> StageTime:
+    def _reading(self, name: str, more: int = 0) -> StageTime:
         unread = ("sft_pairs", "ppo_prompts")
-        pairs = sum(rows for part, rows in self.pairs.items() if part not in unread)
-        if self.reward.pretrain == "answers" and name == "features":
-            pairs += 2 * self.pairs["unlabeled_pairs"]  # each answer beside another's
+        read = (rows for part, rows in self.pairs.items() if part not in unread)
+        pairs = sum(read, more)
         # Each in a pass of its own, which is slower than passes of several.
         use = Use("scoring", self.reward.max_length)
         precision = _rate(self.config, self.reward, use).precision

@@ -50,19 +50,21 @@ class SftJob(Job[ModelOutputs]):
 
     def work(self, workspace: Path) -> ModelOutputs:
         """Write ``model``: weights and tokenizer."""
+        from ser_kedro.launch import rank
         from ser_kedro.training.sft import fine_tune
 
         kind, metrics = fine_tune(
             self.model, self.pairs, self.pool, self.params, self.seed, workspace
         )
+        name = self.fingerprint
+        if not metrics and rank.is_main():  # it has written the files; others may not
+            # A model that is passed on is named by its content: it is the same for
+            # every split of the data, and what it computed is reused.
+            name = hash_folder(workspace / "model")[:32]
         made = ModelRef(
             kind=kind,
             path="model",
-            # A model that is passed on is named by its content: it is the same for
-            # every split of the data, and what it computed is reused.
-            fingerprint=(
-                self.fingerprint if metrics else hash_folder(workspace / "model")[:32]
-            ),
+            fingerprint=name,
             base_model=self.model.name,
             metrics=metrics,
         )
